@@ -1,0 +1,108 @@
+"""The words that every room shares. Plain data: nothing here computes on tensors or touches a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal, Protocol
+
+AnswerKind = Literal["math", "choice"]
+
+
+class Reason(StrEnum):
+    """Why a verdict is what it is; each is counted apart, because each has another cause and another cure."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    UNPARSEABLE = "unparseable"
+    TIMED_OUT = "timed out"
+    BAD_GOLD = "bad gold"
+    REWARD_FUNCTION = "reward function"
+    UNSCORED = "unscored"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the verifier says of one completion: v(τ) of Eq. 7, what it read as the answer, and why."""
+
+    correct: bool
+    extracted: str | None
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A question q with its gold answer and, where there is one, the demonstration τ* (`solution`)."""
+
+    id: str
+    problem: str
+    answer: str
+    solution: str | None = None
+    source: str | None = None
+    level: int | None = None
+    kind: AnswerKind = "math"
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """Every other column of the row, handed to a user's reward function under its own name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A completion of a problem's prompt, as text: what a scorer judges."""
+
+    problem: Problem
+    prompt: str
+    completion: str
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """R(τ) of Eq. 7, or of a user's reward function, and why."""
+
+    reward: float
+    verdict: Verdict
+
+
+class Scorer(Protocol):
+    """Scores attempts, in their order."""
+
+    def __call__(self, attempts: Sequence[Attempt]) -> list[Score]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trajectory:
+    """A completion of a prompt with its score: a rollout, or a demonstration (then `rollout_logprobs` is None).
+
+    `completion_ids` are exactly the ids that were sampled (or the demonstration's), the end token included.
+    """
+
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    rollout_logprobs: tuple[float, ...] | None
+    text: str
+    truncated: bool
+    reward: float
+    verdict: Verdict
+
+    @property
+    def on_policy(self) -> bool:
+        return self.rollout_logprobs is not None
+
+    @property
+    def solved(self) -> bool:
+        """A full reward. Partial credit of a user's reward function does not count as solved."""
+        return self.reward >= 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """A problem with its n scored rollouts and its demonstration."""
+
+    problem: Problem
+    rollouts: tuple[Trajectory, ...]
+    demonstration: Trajectory | None
+
+    @property
+    def solved(self) -> int:
+        """How many rollouts the verifier accepts: n·P of Eq. 8."""
+        return sum(rollout.solved for rollout in self.rollouts)

@@ -1,0 +1,48 @@
+"""The one surrogate behind every algorithm, and the normalisers that turn token sums into a loss.
+
+Shapes: B rows, T tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+Aggregation = Literal["token_mean", "sequence_mean", "constant", "token_sum"]
+AGGREGATIONS: tuple[str, ...] = get_args(Aggregation)
+
+
+def normaliser(
+    lengths: Tensor, aggregation: Aggregation, *, denominator: float | None = None, constant_length: int
+) -> Tensor:
+    """What a row's token sum is multiplied with: f[B] from its token counts `lengths` [B].
+
+    token_mean      1 / tokens of the batch                       (DAPO; verl's `token-mean`)
+    sequence_mean   1 / (rows · own tokens)                       (Eq. 16; TRL's and verl's `grpo`)
+    constant        1 / (rows · `constant_length`)                (Dr. GRPO as in TRL and oat)
+    token_sum       1 / rows                                      (Eq. 11)
+
+    denominator: the tokens (`token_mean`) or rows (else) of the WHOLE batch, counted before it was split; None when
+    `lengths` is the whole batch. A row without tokens counts as a row (TRL's convention; verl leaves it out).
+    """
+    lengths = lengths if lengths.is_floating_point() else lengths.to(torch.float64)
+    if denominator is None:
+        denominator = float(lengths.sum()) if aggregation == "token_mean" else float(lengths.numel())
+    rows = torch.ones_like(lengths) / max(denominator, 1.0)
+    if aggregation == "sequence_mean":
+        return rows / lengths.clamp(min=1)
+    if aggregation == "constant":
+        return rows / constant_length
+    return rows
+
+
+def surrogate(logp: Tensor, weights: Tensor, coefficients: Tensor) -> Tensor:
+    """−Σ_i c_i Σ_t sg(w_it)·logp_it: a scalar whose gradient is −c_i·w_it at each token (Eq. 6 as a loss).
+
+    logp f[B,T], weights f[B,T] (0 where a token does not train), coefficients f[B].
+    """
+    weighted = weights.detach() * coefficients[:, None]
+    # A masked token's log-prob may be −inf or NaN padding; 0·inf would poison the sum and its gradient.
+    return -(weighted * torch.where(weights == 0, 0.0, logp)).sum()

@@ -1,0 +1,400 @@
+"""The run's configuration: one validated tree, read from a recipe or a YAML file, with dotted overrides on top.
+
+Nothing here imports torch, so that `--help` and every usage error are instant.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+
+Positive = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class ConfigError(ValueError):
+    """A usage or configuration error: one line saying what is wrong, where, and the nearest valid choice."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        coerce_numbers_to_str=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+    )
+
+
+class ModelConfig(Section):
+    name_or_path: str = "tiny"
+    """The policy to train: a hub id, a folder, a .gguf file, or `tiny`, the embedded base model"""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of the forward pass; the trained weights stay float32. auto: bfloat16 on cuda, else float32"""
+    device: str = "auto"
+    """cuda, mps, cpu, or auto: the first of these that is there"""
+    attn_implementation: str | None = None
+    """Attention kernel as transformers names it (sdpa, eager, flash_attention_2); null: transformers' choice"""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time"""
+
+
+class ColumnsConfig(Section):
+    id: str | None = None
+    """Column of the problem's unique id; null: recognised by the ecosystem's names, else the row's number"""
+    problem: str | None = None
+    """Column of the question; null: problem, question, prompt, messages, …"""
+    answer: str | None = None
+    """Column of the gold answer; null: answer, final_answer, ground_truth, reward_model.ground_truth, …"""
+    solution: str | None = None
+    """Column of the demonstration; null: solution, demonstration, completion, target, …"""
+    source: str | None = None
+    """Column naming where a problem comes from; null: source, data_source, …"""
+    level: str | None = None
+    """Column of the difficulty; null: level, difficulty"""
+
+
+class DataConfig(Section):
+    train: str = "tiny"
+    """Training problems: a .jsonl(.gz), .json or .parquet file, a hub dataset, or `tiny`, the embedded generator"""
+    train_split: str = "train"
+    """Split of a hub dataset to train on"""
+    eval: str | None = "tiny"
+    """Held-out problems, given like data.train; null: no evaluation"""
+    eval_split: str = "test"
+    """Split of a hub dataset to evaluate on"""
+    subset: str | None = None
+    """Configuration name of a hub dataset (`main` for openai/gsm8k)"""
+    columns: ColumnsConfig = ColumnsConfig()
+    prompt_template: str = "plain"
+    """How a problem becomes a prompt: a template's name (listed below) or your own text holding {problem}"""
+    max_prompt_length: Positive = 1024
+    """Longer prompts (in tokens) are dropped and counted, never cut"""
+    max_demonstration_length: Positive | None = None
+    """Longer demonstrations (in tokens) are dropped and counted, never cut; null: rollout.max_completion_length"""
+    max_train_problems: Positive | None = None
+    """Use only the first so many training problems; null: all"""
+    max_eval_problems: Positive | None = None
+    """Evaluate on only the first so many held-out problems; null: all"""
+
+
+class TinyConfig(Section):
+    train_problems: Positive = 2000
+    """Problems the embedded generator makes for training"""
+    eval_problems: Positive = 200
+    """Problems the embedded generator makes for evaluation; disjoint from the training ones"""
+    expert_error_rate: Share = 0.2
+    """Share of the embedded demonstrations that hold a wrong step and so a wrong answer"""
+    seed: int = 0
+    """Seed of the embedded generator"""
+
+
+class RolloutConfig(Section):
+    engine: Literal["torch"] = "torch"
+    """What samples the rollouts: torch, on the live policy"""
+    num_generations: Positive = 8
+    """Rollouts per question, the paper's n"""
+    max_completion_length: Positive = 1024
+    """Longest completion in tokens; longer ones are truncated"""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Sampling temperature; training uses the log-probs at this temperature"""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Nucleus sampling: the smallest set of tokens with this mass; 1: off"""
+    top_k: NonNegative = 0
+    """Sample among the k likeliest tokens; 0: off"""
+    stop: tuple[str, ...] = ()
+    """Strings that end a completion, besides the end token"""
+    max_concurrent_tokens: Positive = 65536
+    """Tokens (prompts and completions) whose keys and values are held at once; waiting rows enter as others finish"""
+
+
+class VerifyConfig(Section):
+    timeout_seconds: Annotated[float, Field(gt=0)] = 1.0
+    """Hard limit for one check; a stuck worker is killed"""
+    workers: Positive = 2
+    """Worker processes for the checks that need symbolic mathematics"""
+    reward_function: str | None = None
+    """Your own reward, `package.module.function`, with TRL's signature f(prompts, completions, **columns)"""
+
+
+class MethodConfig(Section):
+    name: str = "hpt"
+    """hpt, sft or grpo: which trajectories each question trains on"""
+    gate: str | None = None
+    """switch, rollouts or demonstrations: what decides for each question; null: the method's own"""
+    threshold: Annotated[float, Field(ge=0)] = 0
+    """The switch gate's γ: SFT where at most so many rollouts are solved (a count); between 0 and 1: a success rate"""
+
+
+class AlgorithmConfig(Section):
+    """Options of the on-policy algorithm; null leaves the algorithm's own default."""
+
+    name: str | None = None
+    """On-policy algorithm, a row of `unigrad algorithms`; null: the method's own"""
+    aggregation: Literal["token_mean", "sequence_mean", "constant", "token_sum"] | None = None
+    """How token losses are averaged"""
+    constant_length: Positive | None = None
+    """The length that aggregation=constant divides by; null: rollout.max_completion_length"""
+    clip_low: Annotated[float, Field(ge=0)] | None = None
+    """A token of negative advantage stops training below the ratio 1 - clip_low"""
+    clip_high: Annotated[float, Field(ge=0)] | None = None
+    """A token of positive advantage stops training above the ratio 1 + clip_high"""
+    std_ddof: Literal[0, 1] | None = None
+    """The group's standard deviation: 1 sample, 0 population"""
+    std_epsilon: Annotated[float, Field(ge=0)] | None = None
+    """Added to the group's standard deviation before dividing"""
+
+
+class TrainConfig(Section):
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-6
+    """Peak learning rate of AdamW"""
+    lr_scheduler_type: Literal["constant", "cosine", "linear"] = "constant"
+    """Course of the learning rate after the warm-up; cosine and linear fall to 0 at max_steps"""
+    warmup_steps: NonNegative = 0
+    """Steps of linear warm-up"""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW's decoupled weight decay, on matrices only"""
+    adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """AdamW's decay of the first moment"""
+    adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """AdamW's decay of the second moment"""
+    adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    """AdamW's denominator floor"""
+    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
+    """Gradients are scaled down to this norm; 0: no clipping"""
+    skip_grad_norm: Annotated[float, Field(ge=0)] = 0.0
+    """An update is skipped when its gradient norm passes this, as when it is not finite; 0: only the latter"""
+    max_steps: Positive = 500
+    """Steps; one is one batch of rollouts and its updates"""
+    questions_per_step: Positive = 128
+    """Questions of one step; each gets rollout.num_generations rollouts"""
+    questions_per_update: Positive | None = None
+    """Questions of one optimizer update (a mini-batch of the step's rollouts); null: all of the step"""
+    tokens_per_micro_batch: Positive = 16384
+    """Tokens of one forward and backward pass, padding included; changes memory and speed, never the gradient"""
+    seed: int = 0
+    """Seed of the order of the problems and of every rollout"""
+    save_steps: NonNegative = 50
+    """A checkpoint every so many steps; 0: off"""
+    save_total_limit: Positive | None = 2
+    """Checkpoints kept; older ones go once a new one is complete; null: all"""
+    eval_steps: NonNegative = 10
+    """An evaluation every so many steps, and before the first and after the last; 0: off"""
+    tensorboard: bool = True
+    """Write TensorBoard event files beside metrics.jsonl"""
+
+
+class EvalConfig(Section):
+    num_generations: Positive = 1
+    """Samples per held-out problem; accuracy is their mean (avg@k)"""
+    temperature: Annotated[float, Field(ge=0)] = 0.6
+    """Sampling temperature of the evaluation; 0: greedy"""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """Nucleus of the evaluation"""
+    max_completion_length: Positive | None = None
+    """Longest completion of the evaluation; null: rollout.max_completion_length"""
+
+
+class Config(Section):
+    """Everything a run depends on."""
+
+    output_dir: str = "runs/unigrad"
+    """The run's folder; it must not hold a run yet"""
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    tiny: TinyConfig = TinyConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    verify: VerifyConfig = VerifyConfig()
+    method: MethodConfig = MethodConfig()
+    algorithm: AlgorithmConfig = AlgorithmConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        train = self.train
+        if train.questions_per_update and train.questions_per_step % train.questions_per_update:
+            raise ValueError(
+                f"train.questions_per_update ({train.questions_per_update}) must divide "
+                f"train.questions_per_step ({train.questions_per_step})"
+            )
+        if train.warmup_steps > train.max_steps:
+            raise ValueError(
+                f"train.warmup_steps ({train.warmup_steps}) must not pass train.max_steps ({train.max_steps})"
+            )
+        return self
+
+    def dump(self) -> str:
+        """The whole tree as YAML, every key written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    def flat(self) -> dict[str, Any]:
+        """Every key by its dotted name."""
+        return dict(_flatten(self.model_dump(mode="json")))
+
+
+def config_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every dotted key with its field, in declaration order."""
+    for name, info in model.model_fields.items():
+        annotation = info.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield from config_keys(annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name, info
+
+
+def recipe_names() -> list[str]:
+    """The bundled recipes."""
+    folder = resources.files("unigrad.recipes")
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_config(recipe: str, overrides: Mapping[str, str] | None = None) -> Config:
+    """The configuration of a bundled recipe or a YAML path, with dotted `overrides` (text, as from a command line).
+
+    A recipe may name another as its `base` and hold only what differs. Raises ConfigError, one line, on a missing or
+    malformed recipe, an unknown key or a bad value.
+    """
+    tree = _load_recipe(recipe)
+    known = dict(config_keys())
+    for key, text in (overrides or {}).items():
+        if key not in known:
+            raise ConfigError(f"unknown key {key!r}{_nearest_key(key)}")
+        *sections, name = key.split(".")
+        node = tree
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[name] = _parse(text, known[key])
+    return _validate(tree, recipe)
+
+
+def _load_recipe(recipe: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    if recipe in seen:
+        raise ConfigError(f"recipe {recipe}: its base leads back to itself")
+    is_path = recipe.endswith((".yaml", ".yml")) or "/" in recipe
+    try:
+        if is_path:
+            text = Path(recipe).read_text(encoding="utf-8")
+        elif recipe in recipe_names():
+            text = (resources.files("unigrad.recipes") / f"{recipe}.yaml").read_text(encoding="utf-8")
+        else:
+            names = recipe_names()
+            close = difflib.get_close_matches(recipe, names, n=1, cutoff=0.4)
+            tail = (
+                f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names)}, or a path to a .yaml file"
+            )
+            raise ConfigError(f"unknown recipe {recipe!r}; {tail}")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"recipe {recipe} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read recipe {recipe}: {error.strerror}; bundled: {', '.join(recipe_names())}"
+        ) from None
+    try:
+        tree = yaml.safe_load(text) or {}
+    except yaml.MarkedYAMLError as error:
+        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"recipe {recipe}{where}: not YAML: {error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"recipe {recipe}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"recipe {recipe}: its top must be a mapping of sections, not {type(tree).__name__}")
+    base = tree.pop("base", None)
+    if base is None:
+        return tree
+    if is_path and isinstance(base, str) and base.endswith((".yaml", ".yml")):
+        base = str(Path(recipe).parent / base)
+    return _merge(_load_recipe(str(base), (*seen, recipe)), tree)
+
+
+def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _validate(tree: Mapping[str, Any], where: str) -> Config:
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as errors:
+        error = errors.errors()[0]
+        key = ".".join(str(part) for part in error["loc"] if not isinstance(part, int))
+        if error["type"] == "extra_forbidden":
+            raise ConfigError(f"{where}: unknown key {key!r}{_nearest_key(key)}") from None
+        message = error["msg"].removeprefix("Value error, ")
+        if error["type"] == "literal_error":
+            expected = [
+                choice.strip().strip("'") for choice in error["ctx"]["expected"].replace(" or ", ",").split(",")
+            ]
+            close = difflib.get_close_matches(str(error["input"]), expected, n=1, cutoff=0.0)
+            message = f"must be one of {', '.join(expected)}; did you mean {close[0]!r}?"
+        if not key:
+            raise ConfigError(f"{where}: {message}") from None
+        raise ConfigError(f"{where}: {key} = {error['input']!r}: {message[0].lower()}{message[1:]}") from None
+
+
+def _nearest_key(key: str) -> str:
+    keys = [name for name, _ in config_keys()]
+    leaf = key.rsplit(".", 1)[-1]
+    same_leaf = [name for name in keys if name.rsplit(".", 1)[-1] == leaf]
+    close = same_leaf or difflib.get_close_matches(key, keys, n=1, cutoff=0.0)
+    return f"; did you mean {close[0]!r}?"
+
+
+def _parse(text: str, field: FieldInfo) -> Any:
+    """A command line's text as a value: itself where a string is wanted, else YAML; `null` is None where allowed."""
+    union = typing.get_origin(field.annotation) in (types.UnionType, typing.Union)
+    members = typing.get_args(field.annotation) if union else (field.annotation,)
+    if type(None) in members and text.lower() in ("null", "none"):
+        return None
+    if str in members:
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def type_name(field: FieldInfo) -> str:
+    """A field's type as `--help` shows it."""
+
+    def name(annotation: Any) -> str:
+        origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+        if origin is Annotated:
+            return name(arguments[0])
+        if origin is Literal:
+            return "|".join(str(choice) for choice in arguments)
+        if origin in (types.UnionType, typing.Union):
+            return "|".join(name(member) for member in arguments)
+        if origin is tuple:
+            return f"[{name(arguments[0])}, …]"
+        return "null" if annotation is type(None) else str(annotation.__name__)
+
+    return name(field.annotation)
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def changed_keys(before: Config, after: Config, ignoring: Sequence[str]) -> list[str]:
+    """The dotted keys in which two configurations differ, but for those in `ignoring`."""
+    old, new = before.flat(), after.flat()
+    return [key for key in old if key not in ignoring and old[key] != new[key]]

@@ -1,0 +1,1 @@
+"""The bundled recipes, as YAML: `unigrad train NAME`."""

@@ -1,0 +1,42 @@
+r"""The last complete box of a text."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from unigrad.verify.boxed import last_boxed
+
+
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        (r"\boxed{1} and then \boxed{2}", "2"),
+        (r"\fbox{7}", "7"),
+        (r"\boxed {7}", "7"),
+        (r"so $\boxed 5$.", "5"),
+        (r"so \boxed -5.", "-5"),
+        (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
+        (r"\boxed{\{1,2\}}", r"\{1,2\}"),
+        (r"\boxed{1\}}", r"1\}"),
+        (r"\boxed{x = \boxed{5}}", "5"),
+        (r"\boxed{4} but \boxed{\frac{1}{2}", "4"),
+        (r"{{{ \boxed{4}", "4"),
+        (r"}}} \boxed{4}", "4"),
+        (r"\boxed{4}. I put it in \boxed as you asked", "4"),
+        (r"\boxed{}", ""),
+        (r"\boxed{", None),
+        ("no box: 5", None),
+        ("", None),
+    ],
+)
+def test_last_complete_box(text: str, content: str | None) -> None:
+    assert last_boxed(text) == content
+
+
+def test_a_megabyte_of_openings_is_read_in_one_pass() -> None:
+    start = time.monotonic()
+    assert last_boxed(r"\boxed{" * 150_000) is None
+    assert last_boxed(r"\boxed{" * 150_000 + "4}") == "4"
+    assert time.monotonic() - start < 10  # trying each opening in turn takes hours

@@ -1,0 +1,59 @@
+"""Multiple choice."""
+
+from __future__ import annotations
+
+import pytest
+
+from unigrad.types import Reason, Verdict
+from unigrad.verify import verify
+
+
+@pytest.mark.parametrize(
+    ("completion", "option"),
+    [
+        (r"\boxed{C}", "C"),
+        (r"\boxed{c}", "C"),
+        (r"\boxed{\text{C}}", "C"),
+        (r"\boxed{\textbf{(C)}\ 5}", "C"),
+        (r"\boxed{C. Days become shorter}", "C"),
+        (r"\boxed{\text{Option C}}", "C"),
+        (r"\boxed{A} no, \boxed{C}", "C"),
+        (r"The answer is A. \boxed{C}", "C"),
+        ("The answer is C", "C"),
+        ("The answer is (C) because (A) and (B) are wrong.", "C"),
+        ("Answer: C. Not D.", "C"),
+        ("the correct option is **C**", "C"),
+        ("The answer is A. Wait: the answer is C, not B.", "C"),
+        ("A) is too small, so I choose (C).", "C"),
+        ("Let me think.\n\nC", "C"),
+        ("C) Days become shorter", "C"),
+        ("There are 5 planets.\nC. They number 8.", "C"),
+        ("The answer is a planet", None),
+        (r"\boxed{42}. The answer is C", None),
+        (r"\boxed{C and D}", None),
+        ("I like it", None),
+        ("", None),
+    ],
+)
+def test_letter(completion: str, option: str | None) -> None:
+    reason = Reason.RIGHT if option else Reason.UNPARSEABLE
+    assert verify(completion, "C", "choice") == Verdict(option == "C", option, reason)
+
+
+def test_another_letter_is_wrong() -> None:
+    assert verify(r"\boxed{D}", "C", "choice") == Verdict(False, "D", Reason.WRONG)
+
+
+@pytest.mark.parametrize("completion", [r"\boxed{2}", "The answer is 2.", "(2)", "2) both (A) and (B)", "Answer: 2"])
+def test_digit_labels(completion: str) -> None:
+    assert verify(completion, "2", "choice") == Verdict(True, "2", Reason.RIGHT)
+
+
+@pytest.mark.parametrize("gold", ["(C)", "c", r"\text{C}", " C. "])
+def test_gold_may_be_decorated(gold: str) -> None:
+    assert verify(r"\boxed{C}", gold, "choice").correct
+
+
+@pytest.mark.parametrize("gold", ["", "Z", "12", "C or D"])
+def test_bad_gold(gold: str) -> None:
+    assert verify(r"\boxed{C}", gold, "choice") == Verdict(False, None, Reason.BAD_GOLD)

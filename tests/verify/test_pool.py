@@ -1,0 +1,121 @@
+"""The worker processes: their limits, their deaths, their end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from unigrad.types import Reason
+from unigrad.verify import Verifier
+from unigrad.verify.pool import Worker
+
+ROOT = Path(__file__).resolve().parents[2]
+TOWER = "9^{9^{9^9}}"
+SQUARE = ("(x+1)^2", "x^2+2x+1")
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    worker = Worker(timeout_seconds=1.0)
+    yield worker
+    worker.close()
+
+
+def _process(worker: Worker) -> psutil.Process:
+    worker.check(*SQUARE)
+    assert worker._process is not None
+    return psutil.Process(worker._process.pid)
+
+
+def test_a_stuck_check_is_killed_and_the_next_one_works(worker: Worker) -> None:
+    first = _process(worker)
+    start = time.monotonic()
+    assert worker.check(TOWER, "7") is Reason.TIMED_OUT
+    assert time.monotonic() - start < 8  # the clock's limit is 2 s; the rest is a busy machine's
+    assert not first.is_running()
+    assert worker.check(*SQUARE) is Reason.RIGHT
+
+
+def test_the_worker_does_not_load_torch(worker: Worker) -> None:
+    libraries = {Path(mapped.path).name for mapped in _process(worker).memory_maps()}
+    assert not [name for name in libraries if "torch" in name]
+
+
+def test_memory_is_bounded(worker: Worker) -> None:
+    if sys.platform != "linux":
+        pytest.skip("the limit is read from /proc")
+    process = _process(worker)
+    soft, _ = process.rlimit(psutil.RLIMIT_AS)
+    assert soft < process.memory_info().vms + 2 * 2**30
+
+
+def test_interrupts_do_not_reach_it(worker: Worker) -> None:
+    assert os.getpgid(_process(worker).pid) != os.getpgid(0)
+
+
+def test_a_worker_killed_from_outside_is_replaced_and_the_verdict_stands(worker: Worker) -> None:
+    process = _process(worker)
+    process.kill()
+    process.wait(5)
+    assert worker.check(*SQUARE) is Reason.RIGHT
+    process = _process(worker)
+    timer = threading.Timer(0.2, process.kill)  # in the middle of a check
+    timer.start()
+    assert worker.check(TOWER, "7") is Reason.TIMED_OUT
+    timer.join()
+
+
+def test_a_stopped_worker_meets_the_limit_of_the_clock(worker: Worker) -> None:
+    process = _process(worker)
+    process.suspend()  # spends no processor time
+    assert worker.check(*SQUARE) is Reason.TIMED_OUT
+    assert worker.check(*SQUARE) is Reason.RIGHT
+
+
+def test_a_worker_that_cannot_start_is_an_error_not_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    worker = Worker(timeout_seconds=1.0)
+    with pytest.raises(RuntimeError, match="does not start"):
+        worker.check(*SQUARE)
+
+
+def test_closing_ends_the_processes() -> None:
+    with Verifier(workers=1) as verifier:
+        assert verifier.verify_batch([(rf"\boxed{{{SQUARE[0]}}}", SQUARE[1], "math")])[0].correct
+        process = _process(verifier._workers[0])
+    assert not process.is_running()
+    with pytest.raises(RuntimeError):
+        verifier.verify_batch([(rf"\boxed{{{SQUARE[0]}}}", SQUARE[1], "math")])
+
+
+def test_an_unguarded_script_from_stdin_can_verify() -> None:
+    script = rf"from unigrad.verify import verify; print(verify(r'\boxed{{{SQUARE[0]}}}', '{SQUARE[1]}').reason)"
+    done = subprocess.run([sys.executable, "-"], input=script, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert (done.stdout, done.stderr) == ("right\n", "")
+
+
+def test_workers_do_not_outlive_a_killed_parent() -> None:
+    script = f"""
+from unigrad.verify.pool import Worker
+idle, busy = Worker(1.0), Worker(1.0)
+for worker in (idle, busy):
+    worker.check({SQUARE[0]!r}, {SQUARE[1]!r})
+print(idle._process.pid, busy._process.pid, flush=True)
+busy.check({TOWER!r}, "7")
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=ROOT) as parent:
+        assert parent.stdout is not None
+        workers = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+        time.sleep(0.3)
+        parent.send_signal(signal.SIGKILL)
+    assert len(workers) == 2
+    assert psutil.wait_procs(workers, timeout=10)[1] == []

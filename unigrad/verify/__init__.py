@@ -1,0 +1,8 @@
+"""Is a completion's final answer right: math answers, multiple choice, or a user's own reward function."""
+
+from __future__ import annotations
+
+from unigrad.verify.rewards import RewardFunction, load_reward_function, score
+from unigrad.verify.verifier import Verifier, verify
+
+__all__ = ["RewardFunction", "Verifier", "load_reward_function", "score", "verify"]

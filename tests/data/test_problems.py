@@ -270,8 +270,7 @@ def test_unreadable_files(tmp_path: Path, name: str, content: bytes, message: st
 
 
 def test_requests_that_cannot_be(write: Write) -> None:
-    with pytest.raises(ValueError, match="a file has no subset 'main'"):
-        load_problems(write(row()), subset="main")
+    assert len(load_problems(write(row()), subset="main")) == 1
     with pytest.raises(ValueError, match="the limit is 0; it must be at least 1"):
         load_problems(write(row()), limit=0)
 

@@ -28,8 +28,8 @@ class Row:
 def read_rows(source: str, *, split: str = "train", subset: str | None = None, limit: int | None = None) -> list[Row]:
     """The first `limit` rows (all, if None) of a file, a folder that `datasets` can load, or a data set of the hub.
 
-    `split` and `subset` (the hub's name for a configuration) select within a folder or a hub data set; a file is one
-    split and has no subsets.
+    `split` and `subset` (the hub's name for a configuration) select within a folder or a hub data set; a file is read
+    whole, so that a recipe for a hub data set takes a local copy of it too.
 
     Raises FileNotFoundError for a file or data set that is not there, ValueError for one that cannot be read; each
     message is one line that says where.
@@ -40,8 +40,6 @@ def read_rows(source: str, *, split: str = "train", subset: str | None = None, l
     if path.is_dir():
         rows = _dataset_rows(source, str(path), split, subset)
     elif path.is_file() or _looks_like_a_path(source):
-        if subset is not None:
-            raise ValueError(f"{source}: a file has no subset {subset!r}; leave it out")
         rows = _file_rows(path)
     else:
         rows = _dataset_rows(source, source, split, subset)

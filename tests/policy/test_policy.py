@@ -1,0 +1,188 @@
+"""Policy.token_logprobs against the model's own logits, row by row, without padding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+
+from unigrad.policy import Policy, micro_batches
+
+Build = Callable[..., PreTrainedModel]
+
+# The end token (59) is also a prompt token; one prompt and one completion have a single token.
+ROWS = [
+    ((1, 2, 3, 4, 5), (6, 7, 59)),
+    ((59,), (11, 12, 13, 14, 15, 16, 59)),
+    ((21, 59, 22), (59,)),
+    ((31, 32, 33, 34, 35, 36, 37), (38, 39, 40, 41)),
+]
+TEMPERATURES = [1.0, 0.5, 1.0, 1.7]
+WEIGHTS = [0.5, -2.0, 1.0, 3.0]
+
+
+def make_policy(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    dtype: torch.dtype = torch.float64,
+    gradient_checkpointing: bool = False,
+) -> Policy:
+    return Policy(model.to(dtype), tokenizer, compute_dtype=dtype, gradient_checkpointing=gradient_checkpointing)
+
+
+def plain_logprobs(model: PreTrainedModel, row: int) -> Tensor:
+    """log π of a row's completion tokens from the full logits of the row alone, [tokens, vocabulary]."""
+    prompt, completion = ROWS[row]
+    logits = model(input_ids=torch.tensor([[*prompt, *completion]])).logits[0]
+    return (logits[len(prompt) - 1 : -1] / TEMPERATURES[row]).log_softmax(-1)
+
+
+def gradient_of(model: PreTrainedModel, loss: Tensor) -> dict[str, Tensor]:
+    model.zero_grad()
+    loss.backward()
+    return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-6)])
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma", "gpt2"])
+def test_equals_the_logits_of_each_row_alone(
+    tiny_model: Build,
+    tokenizer: PreTrainedTokenizerFast,
+    architecture: str,
+    tied: bool,
+    dtype: torch.dtype,
+    tolerance: float,
+) -> None:
+    policy = make_policy(tiny_model(architecture, tie_word_embeddings=tied), tokenizer, dtype)
+    statistics = policy.token_logprobs(ROWS, TEMPERATURES)
+    assert statistics.mask_BT.sum(1).tolist() == [3, 7, 1, 4]
+    assert not statistics.logp_BT[~statistics.mask_BT].any()
+    assert not statistics.entropy_BT[~statistics.mask_BT].any()
+    for row, (_, completion) in enumerate(ROWS):
+        logp_TV = plain_logprobs(policy.model, row)
+        expected_T = logp_TV[torch.arange(len(completion)), torch.tensor(completion)]
+        actual_T = statistics.logp_BT[row, : len(completion)]
+        torch.testing.assert_close(actual_T, expected_T, rtol=tolerance, atol=tolerance)
+        entropy_T = -(logp_TV.exp() * logp_TV).sum(-1)
+        torch.testing.assert_close(
+            statistics.entropy_BT[row, : len(completion)], entropy_T, rtol=tolerance, atol=tolerance
+        )
+
+
+@pytest.mark.parametrize("gradient_checkpointing", [False, True])
+def test_gradient_equals_that_of_the_plain_loss(
+    tiny_model: Build, tokenizer: PreTrainedTokenizerFast, gradient_checkpointing: bool
+) -> None:
+    policy = make_policy(tiny_model("llama"), tokenizer, gradient_checkpointing=gradient_checkpointing)
+    plain = torch.stack(
+        [
+            weight
+            * plain_logprobs(policy.model, row)[torch.arange(len(ROWS[row][1])), torch.tensor(ROWS[row][1])].sum()
+            for row, weight in enumerate(WEIGHTS)
+        ]
+    )
+    expected = gradient_of(policy.model, plain.sum())
+    statistics = policy.token_logprobs(ROWS, TEMPERATURES)
+    actual = gradient_of(policy.model, (statistics.logp_BT * torch.tensor(WEIGHTS)[:, None]).sum())
+    assert actual.keys() == expected.keys()
+    for name, gradient in actual.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-12, atol=1e-12, msg=name)
+
+
+def test_the_gradient_does_not_depend_on_the_token_budget(
+    tiny_model: Build, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    policy = make_policy(tiny_model("qwen2"), tokenizer)
+    lengths = [len(prompt) + len(completion) for prompt, completion in ROWS]
+    gradients, layouts = [], set()
+    for token_budget in (1, 16, 24, 1000):
+        groups = micro_batches(lengths, token_budget)
+        layouts.add(len(groups))
+        policy.model.zero_grad()
+        for group in groups:
+            statistics = policy.token_logprobs([ROWS[i] for i in group], [TEMPERATURES[i] for i in group])
+            weights_B1 = torch.tensor([WEIGHTS[i] for i in group])[:, None]
+            (weights_B1 * (statistics.logp_BT + 0.1 * statistics.entropy_BT)).sum().backward()
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in policy.model.parameters()]))
+    assert len(layouts) > 2
+    for gradient in gradients[1:]:
+        torch.testing.assert_close(gradient, gradients[0], rtol=1e-12, atol=1e-12)
+
+
+def test_a_pad_id_that_is_also_the_end_token_keeps_its_gradient(
+    tiny_model: Build, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    # With padding_idx, nn.Embedding would leave out the gradient of every 59 that the model reads.
+    policy = make_policy(tiny_model("llama", pad_token_id=59, tie_word_embeddings=False), tokenizer)
+    policy.token_logprobs([((1, 59), (2, 3))], [1.0]).logp_BT.sum().backward()
+    assert policy.model.get_input_embeddings().weight.grad[59].abs().sum() > 0
+
+
+def test_checkpointing_recomputes_layers_and_leaves_the_cache_to_rollouts(
+    tiny_model: Build, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    policy = make_policy(tiny_model("llama"), tokenizer, gradient_checkpointing=True)
+    calls = []
+    policy.model.model.layers[0].self_attn.register_forward_hook(lambda *_: calls.append(1))
+    statistics = policy.token_logprobs(ROWS, TEMPERATURES)
+    assert len(calls) == 1
+    statistics.logp_BT.sum().backward()
+    assert len(calls) == 2
+    assert not policy.model.training
+    assert policy.model(input_ids=torch.tensor([[1, 2]]), use_cache=True).past_key_values.get_seq_length() == 2
+
+
+def test_checkpointing_with_dropout_is_refused(tiny_model: Build, tokenizer: PreTrainedTokenizerFast) -> None:
+    model = tiny_model("llama", attention_dropout=0.1)
+    with pytest.raises(ValueError, match=r"dropout \(attention_dropout=0.1\)"):
+        make_policy(model, tokenizer, gradient_checkpointing=True)
+
+
+def test_bfloat16_computes_in_bfloat16_and_leaves_float32_weights_and_gradients(
+    tiny_model: Build, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    policy = Policy(tiny_model("llama"), tokenizer, compute_dtype=torch.bfloat16)
+    exact = policy.token_logprobs(ROWS, TEMPERATURES).logp_BT
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        prompt, completion = ROWS[0]
+        logits = policy.model(input_ids=torch.tensor([[*prompt, *completion]])).logits[0, len(prompt) - 1 : -1]
+    assert logits.dtype == torch.bfloat16
+    expected_T = logits.float().log_softmax(-1)[torch.arange(len(completion)), torch.tensor(completion)]
+    # Logits up to 8 round by 2^-6 in bfloat16; padded and single rows may round differently.
+    torch.testing.assert_close(exact[0, : len(completion)], expected_T, rtol=0, atol=0.1)
+    exact.sum().backward()
+    assert {parameter.grad.dtype for parameter in policy.model.parameters()} == {torch.float32}
+
+
+def test_what_is_saved_loads_as_it_is(tiny_model: Build, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    policy = make_policy(tiny_model("llama"), tokenizer, torch.float32)
+    policy.save_pretrained(tmp_path / "saved")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
+    assert model.dtype == torch.float32
+    for (name, ours), (_, loaded) in zip(policy.model.named_parameters(), model.named_parameters(), strict=True):
+        assert torch.equal(ours, loaded), name
+    assert AutoTokenizer.from_pretrained(tmp_path / "saved")("a1 a2 <end>").input_ids == [1, 2, 59]
+    assert {file.name for file in (tmp_path / "saved").iterdir()} >= {"model.safetensors", "generation_config.json"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "temperatures", "message"),
+    [
+        ([], [], "at least one row"),
+        ([((), (1,))], [1.0], "row 0: the prompt must have at least one token"),
+        ([((1,), (2,)), ((1,), ())], [1.0, 1.0], "row 1: the completion must have at least one token"),
+        ([((1,), (2,))], [1.0, 1.0], "one temperature for each of the 1 rows, not 2"),
+        ([((1,), (2,))], [0.0], "row 0: the temperature must be above 0, not 0.0"),
+        ([((1,) * 60, (2,) * 5)], [1.0], r"row 0: 60 \+ 5 tokens do not fit the model's context of 64"),
+    ],
+)
+def test_bad_rows_are_named(
+    tiny_model: Build, tokenizer: PreTrainedTokenizerFast, rows: list, temperatures: list[float], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_policy(tiny_model("llama"), tokenizer).token_logprobs(rows, temperatures)

@@ -1,0 +1,10 @@
+"""The policy π_θ: loading, token log-probs, and the layout of rows in micro-batches."""
+
+from __future__ import annotations
+
+from unigrad.policy.layout import micro_batches
+from unigrad.policy.loading import load_policy
+from unigrad.policy.logprobs import token_logprobs
+from unigrad.policy.policy import Policy, TokenStatistics
+
+__all__ = ["Policy", "TokenStatistics", "load_policy", "micro_batches", "token_logprobs"]

@@ -1,0 +1,241 @@
+"""From a name to a Policy: hub id, folder or GGUF file; float32 master weights; one line for whatever is wrong."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.utils import logging as hub_logging
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from unigrad.policy.policy import Policy
+
+DEVICES = ("cuda", "mps", "cpu")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+logger = logging.getLogger(__name__)
+
+
+def load_policy(
+    name_or_path: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    attn_implementation: str | None = None,
+    gradient_checkpointing: bool = False,
+) -> Policy:
+    """The policy that lies in a folder, in a GGUF file, or on the hub.
+
+    Args:
+        name_or_path: a hub id, a folder as `save_pretrained` writes it, a `.gguf` file, or a folder with one of these.
+        device: a torch device, or "auto": the first of cuda, mps, cpu that is there.
+        dtype: precision of the forward pass, "float32" or "bfloat16"; "auto" is bfloat16 on cuda, else float32. The
+            weights are float32 in any case.
+        attn_implementation: as transformers' `from_pretrained` takes it.
+        gradient_checkpointing: recompute each layer in the backward pass instead of keeping its activations.
+
+    Raises:
+        FileNotFoundError: a path with nothing there.
+        ValueError: anything else that is wrong with the model, its tokenizer, the device or the dtype, in one line.
+    """
+    torch_device = choose_device(device)
+    compute_dtype = choose_dtype(dtype, torch_device)
+    source = _source(name_or_path)
+    with _quiet_transformers():
+        model, tokenizer = _load(name_or_path, source, attn_implementation)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    # Without added tokens: transformers may add some by itself that the model never had and no text contains.
+    if tokenizer.vocab_size > vocabulary:
+        raise ValueError(
+            f"{name_or_path}: the tokenizer has {tokenizer.vocab_size} tokens, the model embeds only {vocabulary}"
+        )
+    policy = Policy(
+        model.to(torch_device), tokenizer, compute_dtype=compute_dtype, gradient_checkpointing=gradient_checkpointing
+    )
+    _check_head(policy, name_or_path)
+    return policy
+
+
+def choose_device(device: str) -> torch.device:
+    """The torch device of this name, or for "auto" the first of cuda, mps and cpu that this machine has.
+
+    Raises:
+        ValueError: an unknown device, or one that this machine does not have.
+    """
+    available = [kind for kind in DEVICES if kind == "cpu" or getattr(torch, kind).is_available()]
+    if device == "auto":
+        return torch.device(available[0])
+    kind, _, index = device.partition(":")
+    if kind not in DEVICES or (index and not index.isdecimal()):
+        nearest = difflib.get_close_matches(kind, ("auto", *DEVICES), n=1, cutoff=0)[0]
+        raise ValueError(f"unknown device {device!r}; did you mean {nearest!r}?")
+    if kind not in available or int(index or 0) >= getattr(torch, kind).device_count():
+        raise ValueError(f"device {device!r} is not on this machine; it has {', '.join(available)}")
+    return torch.device(device)
+
+
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The precision of the forward pass; "auto" is bfloat16 on cuda, else float32.
+
+    Raises:
+        ValueError: a dtype that training here does not support.
+    """
+    if dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if dtype == "float16":
+        raise ValueError(
+            "dtype 'float16' overflows without loss scaling, which this trainer does not do; use 'bfloat16'"
+        )
+    if dtype not in DTYPES:
+        nearest = difflib.get_close_matches(dtype, ("auto", *DTYPES), n=1, cutoff=0)[0]
+        raise ValueError(f"unknown dtype {dtype!r}; did you mean {nearest!r}?")
+    return DTYPES[dtype]
+
+
+def _source(name_or_path: str) -> dict[str, Any]:
+    """Where `from_pretrained` finds the model: its first argument, and `gguf_file` where there is one."""
+    path = Path(name_or_path).expanduser()
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise ValueError(
+                f"{path} is a file, but neither a model folder nor a .gguf file; its folder is {path.parent}"
+            )
+        return _gguf(path)
+    if path.is_dir():
+        if (path / "config.json").is_file():
+            return {"pretrained_model_name_or_path": str(path)}
+        files = sorted(path.glob("*.gguf"))
+        if len(files) > 1:
+            raise ValueError(f"{path} holds several .gguf files; name one: {', '.join(file.name for file in files)}")
+        if not files:
+            raise ValueError(
+                f"{path} is not a model: it holds neither config.json nor a .gguf file{_nearest_model(path)}"
+            )
+        return _gguf(files[0])
+    is_hub_id = name_or_path.count("/") <= 1 and not name_or_path.startswith((".", "/", "~")) and path.suffix != ".gguf"
+    if is_hub_id and not (path.parent.name and path.parent.is_dir()):
+        return {"pretrained_model_name_or_path": name_or_path}
+    raise FileNotFoundError(f"there is no model at {path}{_nearest_name(path)}")
+
+
+def _gguf(file: Path) -> dict[str, Any]:
+    missing = [package for package in ("gguf", "accelerate") if importlib.util.find_spec(package) is None]
+    if missing:
+        raise ValueError(f"reading {file} needs {' and '.join(missing)}: pip install 'unigrad[gguf]'")
+    return {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+
+
+def _nearest_name(path: Path) -> str:
+    if path.exists():
+        return ""
+    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    nearest = difflib.get_close_matches(path.name, siblings, n=1)
+    return f"; did you mean {path.parent / nearest[0]}?" if nearest else ""
+
+
+def _nearest_model(folder: Path) -> str:
+    inside = sorted(file.parent for file in folder.glob("*/config.json"))
+    return f"; did you mean {inside[-1]}?" if inside else ""
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No progress bars, retries or tables about weights: what matters in them is an error or a warning of ours."""
+    bars = transformers_logging.is_progress_bar_enabled()
+    verbosity, hub_verbosity = transformers_logging.get_verbosity(), hub_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    hub_logging.set_verbosity(logging.ERROR)
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        hub_logging.set_verbosity(hub_verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _load(
+    name: str, source: dict[str, Any], attn_implementation: str | None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": attn_implementation}
+    try:
+        if "gguf_file" in source:
+            # Packed weights cannot be trained.
+            from transformers import GgufConfig
+
+            options["quantization_config"] = GgufConfig(dequantize=True)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            **source, **options, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+        raise ValueError(f"cannot load the model {name}: {_one_line(error)}{_nearest_name(Path(name))}") from error
+    if info["mismatched_keys"]:
+        key, found, expected = sorted(info["mismatched_keys"])[0]
+        raise ValueError(f"{name}: {key} has shape {[*found]} in the weights, but {[*expected]} by the config")
+    if info["missing_keys"]:
+        some = ", ".join(sorted(info["missing_keys"])[:3])
+        raise ValueError(
+            f"{name}: {len(info['missing_keys'])} of the model's parameters have no weights, such as {some}"
+        )
+    if info["unexpected_keys"]:
+        some = ", ".join(sorted(info["unexpected_keys"])[:3])
+        count = len(info["unexpected_keys"])
+        logger.warning("%s: %d weights have no place in the model and are left out, such as %s", name, count, some)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(**source)
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
+        raise ValueError(f"{name} has no tokenizer that loads, such as tokenizer.json: {_one_line(error)}") from error
+    return model, tokenizer
+
+
+def _one_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(": ") if lines else type(error).__name__
+
+
+@torch.no_grad()
+def _logits_and_head(model: PreTrainedModel, input_1L: Tensor) -> tuple[Tensor, Tensor]:
+    """The model's logits, and what its output embedding had returned on the way to them."""
+    outputs: list[Tensor] = []
+    # A copy, because the model may transform the tensor in place.
+    hook = model.get_output_embeddings().register_forward_hook(lambda _module, _args, out: outputs.append(out.clone()))
+    try:
+        logits = model(input_ids=input_1L, use_cache=False).logits
+    finally:
+        hook.remove()
+    return logits, outputs[-1]
+
+
+def _check_head(policy: Policy, name: str) -> None:
+    """Refuses an architecture whose logits are not those of `Policy.token_logprobs` (soft-capping, scaling)."""
+    model, kind = policy.model, policy.model.config.model_type
+    if model.base_model is model or model.get_output_embeddings() is None:
+        raise ValueError(f"{name}: architecture {kind!r} does not part into a base model and an output embedding")
+    ids = [index % model.get_input_embeddings().weight.shape[0] for index in range(3, 11)]
+    with policy.autocast():
+        logits_1LV, head_1LV = _logits_and_head(model, torch.tensor([ids[:-1]], device=policy.device))
+    # Equal to the bit, because near zero a soft cap is almost the identity.
+    transformed = not torch.equal(logits_1LV.double(), head_1LV.double())
+    expected_L = logits_1LV[0].float().log_softmax(-1)
+    statistics = policy.token_logprobs([(ids[:1], ids[1:])], [1.0])
+    targets_L1 = torch.tensor(ids[1:], device=policy.device)[:, None]
+    difference = (statistics.logp_BT[0] - expected_L.gather(1, targets_L1)[:, 0]).abs().max().item()
+    # Two matrix products of other shapes round differently, in proportion to the logits.
+    tolerance = 32 * torch.finfo(policy.compute_dtype).eps * (1 + logits_1LV.abs().max().item())
+    if transformed or not difference <= tolerance:
+        raise ValueError(
+            f"{name}: architecture {kind!r} transforms its hidden states or logits around the output embedding "
+            f"(soft-capping, scaling), which is not supported; log-probs differ by {difference:.2g}"
+        )

@@ -1,3 +1,3 @@
-"""Imported before any test imports torch: `unigrad` sets how OpenMP's threads wait, and torch reads that when it loads."""
+"""Imported before any test imports torch: `unigrad` sets how OpenMP's threads wait, which torch reads as it loads."""
 
 import unigrad  # noqa: F401

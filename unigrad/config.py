@@ -233,7 +233,20 @@ class Config(Section):
             raise ValueError(
                 f"train.warmup_steps ({train.warmup_steps}) must not pass train.max_steps ({train.max_steps})"
             )
+        longest = self.data.max_prompt_length + max(
+            self.rollout.max_completion_length, self.eval.max_completion_length or 0
+        )
+        if self.rollout.max_concurrent_tokens < longest:
+            raise ValueError(
+                f"rollout.max_concurrent_tokens ({self.rollout.max_concurrent_tokens}) must hold one prompt with its "
+                f"completion: at least {longest}"
+            )
         return self
+
+    @property
+    def max_demonstration_length(self) -> int:
+        """In tokens."""
+        return self.data.max_demonstration_length or self.rollout.max_completion_length
 
     def dump(self) -> str:
         """The whole tree as YAML, every key written out."""

@@ -1,0 +1,211 @@
+"""Whole runs, as a user starts them: what they write, and that killing and resuming them changes nothing."""
+
+from __future__ import annotations
+
+import json
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+SMALL = {
+    "tiny.train_problems": 24,
+    "tiny.eval_problems": 8,
+    "rollout.max_completion_length": 24,
+    "rollout.num_generations": 4,
+    "train.max_steps": 6,
+    "train.questions_per_step": 6,
+    "train.questions_per_update": 3,
+    "train.tokens_per_micro_batch": 300,
+    "train.warmup_steps": 2,
+    "train.lr_scheduler_type": "constant",
+    "train.save_steps": 2,
+    "train.eval_steps": 3,
+}
+
+
+def command(run: Path, recipe: str = "tiny-hpt", **changes: object) -> list[str]:
+    keys = {**SMALL, "output_dir": run, **{name.replace("__", "."): value for name, value in changes.items()}}
+    options = [text for key, value in keys.items() for text in (f"--{key}", str(value))]
+    return [sys.executable, "-m", "unigrad", "train", recipe, *options]
+
+
+def resume(run: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", "unigrad", "train", "--resume", str(run), *options]
+
+
+def finish(arguments: list[str], code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def metrics(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "final" / "model.safetensors")
+
+
+def without_times(line: dict[str, float]) -> dict[str, float]:
+    return {key: value for key, value in line.items() if not key.startswith("time/")}
+
+
+@pytest.fixture(scope="module")
+def unstopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("unstopped") / "run"
+    output = finish(command(run)).stdout
+    assert "held-out accuracy" in output
+    assert "of the demonstrations earn the reward" in output
+    assert "6 questions, 24 completions, 2 updates" in output
+    return run
+
+
+def test_what_a_run_directory_holds(unstopped: Path) -> None:
+    lines = metrics(unstopped)
+    assert [line["step"] for line in lines] == list(range(7))
+    names = {
+        "step", "reward/mean", "gate/offline_ratio", "gate/solved_none", "gate/solved_all", "policy/entropy",
+        "response/length_mean", "response/truncated", "loss", "grad_norm", "learning_rate", "tokens/generated",
+        "tokens/trained", "tokens/skipped", "time/rollout", "time/verify", "time/train", "time/step",
+    }  # fmt: skip
+    assert all(names <= set(line) for line in lines[1:])
+    assert [line["step"] for line in lines if "eval/tiny/accuracy" in line] == [0, 3, 6]
+    assert sorted(path.name for path in unstopped.glob("checkpoint-*")) == ["checkpoint-4", "checkpoint-6"]
+
+    rollouts = [json.loads(line) for line in (unstopped / "rollouts" / "000001.jsonl").read_text().splitlines()]
+    assert sum(line["kind"] == "rollout" for line in rollouts) == 24
+    assert {"id", "prompt", "completion", "verdict", "reward", "gate"} <= set(rollouts[0])
+    for line in rollouts:
+        if line["kind"] == "demonstration":
+            assert line["gate"]["solved"] == 0
+            assert line["trained"]
+    offline = len({line["id"] for line in rollouts if line["gate"]["beta"]}) / 6
+    assert lines[1]["gate/offline_ratio"] == pytest.approx(offline)
+    trained = sum(line["tokens"] for line in rollouts if line["trained"])
+    generated = sum(line["tokens"] for line in rollouts if line["kind"] == "rollout")
+    skipped = sum(line["tokens"] for line in rollouts if line["kind"] == "rollout" and not line["trained"])
+    assert (lines[1]["tokens/trained"], lines[1]["tokens/generated"]) == (trained, generated)
+    assert lines[1]["tokens/skipped"] == skipped
+    # Before the first update the trainer's log-probs are the engine's, but for float32 rounding.
+    assert all(line.get("policy/rollout_mismatch_max", 0.0) < 1e-3 for line in lines[1:])
+
+
+def test_the_trained_model_loads_as_it_is(unstopped: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(unstopped / "final")
+    tokenizer = AutoTokenizer.from_pretrained(unstopped / "final")
+    ids = tokenizer("12 add 3\n", return_tensors="pt").input_ids
+    assert model.generate(ids, max_new_tokens=4, do_sample=False).shape[1] > ids.shape[1]
+
+
+def test_the_saved_config_repeats_the_run(unstopped: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    finish([sys.executable, "-m", "unigrad", "train", str(unstopped / "config.yaml"), "--output_dir", str(again)])
+    assert [without_times(line) for line in metrics(again)] == [without_times(line) for line in metrics(unstopped)]
+    assert all(torch.equal(tensor, weights(again)[name]) for name, tensor in weights(unstopped).items())
+
+
+@pytest.mark.parametrize("seed", [0])
+def test_killed_at_three_arbitrary_moments_and_resumed_it_ends_with_the_same_weights(
+    unstopped: Path, tmp_path: Path, seed: int
+) -> None:
+    run, moments = tmp_path / "run", random.Random(seed)
+    for kill in range(3):
+        process = subprocess.Popen(
+            resume(run) if (run / "config.yaml").exists() else command(run), stdout=subprocess.DEVNULL
+        )
+        target = kill + moments.randrange(2)
+        while process.poll() is None and (not (run / "metrics.jsonl").exists() or len(metrics_so_far(run)) <= target):
+            time.sleep(0.01)
+        time.sleep(moments.random() * 0.5)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    finish(resume(run))
+    assert all(torch.equal(tensor, weights(run)[name]) for name, tensor in weights(unstopped).items())
+    assert [without_times(line) for line in metrics(run)] == [without_times(line) for line in metrics(unstopped)]
+
+
+def metrics_so_far(run: Path) -> list[str]:
+    return (run / "metrics.jsonl").read_text().splitlines()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_signal_finishes_the_step_saves_and_says_how_to_go_on(
+    number: signal.Signals, unstopped: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    process = subprocess.Popen(command(run, train__save_steps=0), stdout=subprocess.PIPE, text=True)
+    while not (run / "metrics.jsonl").exists() or len(metrics_so_far(run)) < 2:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + number
+    assert f"go on with: unigrad train --resume {run}" in output
+    stopped_at = metrics(run)[-1]["step"]
+    assert (run / f"checkpoint-{stopped_at}").is_dir()
+    finish(resume(run))
+    assert all(torch.equal(tensor, weights(run)[name]) for name, tensor in weights(unstopped).items())
+
+
+def test_a_finished_run_resumes_to_nothing_and_can_be_made_longer(unstopped: Path, tmp_path: Path) -> None:
+    short = tmp_path / "short"
+    finish(command(short, train__max_steps=4))
+    finish(resume(short, "--train.max_steps", "6"))
+    assert all(torch.equal(tensor, weights(short)[name]) for name, tensor in weights(unstopped).items())
+    finish(resume(short))
+    assert [line["step"] for line in metrics(short)] == list(range(7))
+
+
+def test_what_stands_in_the_way_of_a_run(unstopped: Path) -> None:
+    error = finish(command(unstopped), code=2).stderr
+    assert f"output_dir {unstopped} already holds a run; go on with `unigrad train --resume {unstopped}`" in error
+    error = finish(resume(unstopped, "--train.learning_rate", "1"), code=2).stderr
+    assert "train.learning_rate was 0.0005 and is now 1.0; a resumed run keeps its config" in error
+    assert error.count("\n") == 1
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint_and_says_so(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    finish(command(run, train__max_steps=2))
+
+    def small_files_only() -> None:
+        # A file that may not grow stands in for a disk that is full: the model's write fails midway.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
+
+    done = subprocess.run(
+        resume(run, "--train.max_steps", "4"),
+        capture_output=True, text=True, timeout=300, check=False, preexec_fn=small_files_only,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"the last good checkpoint is {run / 'checkpoint-2'}" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    finish(resume(run, "--train.max_steps", "4"))
+    assert (run / "final").is_dir()
+
+
+@pytest.mark.parametrize("method", ["sft", "grpo"])
+def test_the_pure_methods_train(method: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    finish(command(run, f"tiny-{method}", train__max_steps=2))
+    lines = metrics(run)[1:]
+    if method == "sft":
+        assert all(line["gate/offline_ratio"] == 1 and line["tokens/generated"] == 0 for line in lines)
+        assert all(line["tokens/trained"] > 0 for line in lines)
+    else:
+        assert all(line["gate/offline_ratio"] == 0 and line["tokens/generated"] > 0 for line in lines)
+
+
+def test_dry_run_checks_everything_and_writes_nothing(tmp_path: Path) -> None:
+    output = finish([*command(tmp_path / "run"), "--dry-run"]).stdout
+    assert "6 questions, 24 completions" in output
+    assert not (tmp_path / "run").exists()

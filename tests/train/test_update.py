@@ -1,0 +1,134 @@
+"""The gradient of one update of the mixed loss: against Eq. 11–13 in plain torch, and the same however it is cut."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from unigrad.config import TrainConfig
+from unigrad.estimator import algorithm
+from unigrad.hybrid import Mixture, gate, mix
+from unigrad.policy import Policy
+from unigrad.train.update import UpdateReport, update
+from unigrad.types import Group, Problem, Reason, Trajectory, Verdict
+
+TEMPERATURE = 0.7
+VOCABULARY = 13
+
+
+@pytest.fixture
+def policy() -> Policy:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=64, tie_word_embeddings=True,
+    )  # fmt: skip
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, unk_token="a")))
+    return Policy(LlamaForCausalLM(config).double(), tokenizer)
+
+
+def trajectory(generator: torch.Generator, prompt: int, length: int, reward: float, rollout: bool) -> Trajectory:
+    def ids(count: int) -> tuple[int, ...]:
+        return tuple(torch.randint(VOCABULARY, (count,), generator=generator).tolist())
+
+    # Log-probs near those of a uniform policy, some far enough off to be clipped.
+    logprobs = tuple((-2.5 + torch.randn(length, generator=generator) * 0.3).tolist()) if rollout else None
+    verdict = Verdict(reward >= 1, None, Reason.RIGHT if reward >= 1 else Reason.WRONG)
+    return Trajectory(
+        prompt_ids=ids(prompt), completion_ids=ids(length), rollout_logprobs=logprobs, text="", truncated=False,
+        reward=reward, verdict=verdict,
+    )  # fmt: skip
+
+
+def groups() -> list[Group]:
+    generator = torch.Generator().manual_seed(1)
+    rewards = [[1, 0, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 0, 0], [0, 0, 0, 0]]
+    made = []
+    for index, group_rewards in enumerate(rewards):
+        rollouts = tuple(
+            trajectory(generator, 2 + index, 1 + (3 * i + index) % 9, r, True) for i, r in enumerate(group_rewards)
+        )
+        demonstration = trajectory(generator, 2 + index, 4 + index, 1.0, False) if index != 4 else None
+        made.append(
+            Group(
+                problem=Problem(id=str(index), problem="?", answer="1"), rollouts=rollouts, demonstration=demonstration
+            )
+        )
+    return made
+
+
+def mixture(name: str) -> Mixture:
+    return mix(groups(), gate("switch", threshold=0), algorithm(name, aggregation="token_sum"), algorithm("sft"))
+
+
+class Gradients(torch.optim.SGD):
+    """Keeps the gradients that a step would have used."""
+
+    def step(self, closure: object = None) -> None:  # type: ignore[override]
+        self.seen = [p.grad.clone() for group in self.param_groups for p in group["params"] if p.grad is not None]
+
+
+def gradient(policy: Policy, rows: Mixture, budget: int) -> tuple[list[torch.Tensor], UpdateReport]:
+    optimizer = Gradients(policy.model.parameters(), lr=0.0)
+    config = TrainConfig(tokens_per_micro_batch=budget, max_grad_norm=0)
+    report = update(policy, optimizer, rows.rows, config, TEMPERATURE)
+    return optimizer.seen, report
+
+
+@pytest.mark.parametrize("name", ["grpo", "dr_grpo", "reinforce"])
+def test_the_gradient_does_not_depend_on_the_token_budget(policy: Policy, name: str) -> None:
+    rows = mixture(name)
+    whole, report = gradient(policy, rows, 10_000)
+    for budget in (1, 20, 50, 77):
+        cut, cut_report = gradient(policy, rows, budget)
+        for a, b in zip(whole, cut, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-13)
+        assert cut_report.loss == pytest.approx(report.loss, abs=1e-12)
+        assert cut_report.grad_norm == pytest.approx(report.grad_norm, rel=1e-12)
+        assert (cut_report.tokens, cut_report.clipped) == (report.tokens, report.clipped)
+        assert cut_report.mismatch == pytest.approx(report.mismatch, rel=1e-12)
+
+
+def test_the_gradient_is_that_of_the_mixed_loss_in_plain_torch(policy: Policy) -> None:
+    rows = mixture("grpo")
+    got, report = gradient(policy, rows, 60)
+    assert report.clipped > 0
+
+    policy.model.zero_grad()
+    loss = torch.zeros((), dtype=torch.float64)
+    all_groups = groups()
+    for group in all_groups:
+        solved = sum(each.reward for each in group.rollouts)
+        use_sft = solved == 0 and group.demonstration is not None
+        if use_sft:
+            assert group.demonstration is not None
+            loss = loss - log_probs(policy, group.demonstration, 1.0).mean()
+        elif 0 < solved < 4:
+            rewards = torch.tensor([each.reward for each in group.rollouts], dtype=torch.float64)
+            advantages = (rewards - rewards.mean()) / (rewards.std() + 1e-6)
+            for each, advantage in zip(group.rollouts, advantages, strict=True):
+                old = torch.tensor(each.rollout_logprobs, dtype=torch.float64)
+                ratio = (log_probs(policy, each, TEMPERATURE) - old).exp()
+                loss = loss - torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage).sum() / 4
+    (loss / len(all_groups)).backward()
+    want = [p.grad for p in policy.model.parameters() if p.grad is not None]
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+def log_probs(policy: Policy, each: Trajectory, temperature: float) -> torch.Tensor:
+    ids = torch.tensor([[*each.prompt_ids, *each.completion_ids]])
+    logits = policy.model(ids).logits[0, len(each.prompt_ids) - 1 : -1] / temperature
+    return logits.log_softmax(-1).gather(1, torch.tensor(each.completion_ids)[:, None])[:, 0]
+
+
+def test_a_non_finite_gradient_leaves_the_weights_alone(policy: Policy) -> None:
+    before = [p.detach().clone() for p in policy.model.parameters()]
+    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=1.0)
+    rows = mixture("grpo").rows
+    spoiled = [type(rows[0])(row.trajectory, row.algorithm, row.advantage, float("inf")) for row in rows]
+    report = update(policy, optimizer, spoiled, TrainConfig(), TEMPERATURE)
+    assert report.skipped
+    assert all(torch.equal(a, b) for a, b in zip(before, policy.model.parameters(), strict=True))

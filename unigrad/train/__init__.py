@@ -1,0 +1,5 @@
+"""Training: Algorithm 1 as a loop that can be stopped and resumed at any step."""
+
+from unigrad.train.run import run
+
+__all__ = ["run"]

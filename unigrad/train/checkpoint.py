@@ -1,0 +1,105 @@
+"""Checkpoints: complete or absent, whatever kills the run while it writes one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_NAME = re.compile(r"checkpoint-(\d+)")
+STATE_FILE = "trainer_state.json"
+OPTIMIZER_FILE = "optimizer.pt"
+
+
+class NoSpace(OSError):
+    """The disk is full; what was there before still stands."""
+
+
+def write_atomically(target: Path, write: Callable[[Path], None], expected_bytes: int) -> None:
+    """Let `write` fill a temporary folder beside `target`, sync it to the disk, then rename it to `target`.
+
+    A kill at any moment leaves `target` as it was. Raises NoSpace if less than `expected_bytes` are free, or the disk
+    fills up meanwhile.
+    """
+    temporary = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    free = shutil.disk_usage(target.parent).free
+    if free < expected_bytes:
+        raise NoSpace(
+            f"no space left for {target}: it needs {expected_bytes / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free"
+        )
+    try:
+        temporary.mkdir(parents=True)
+        write(temporary)
+        for path in temporary.rglob("*"):
+            if path.is_file():
+                _sync(path)
+        _sync(temporary)
+        if target.exists():
+            shutil.rmtree(target)
+        temporary.rename(target)
+        _sync(target.parent)
+    except Exception as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if _is_disk_full(error):
+            raise NoSpace(f"no space left while saving {target}: {error}") from error
+        raise
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    # safetensors and torch wrap the operating system's error in their own; ENOSPC, EDQUOT and EFBIG are all "full".
+    if isinstance(error, OSError) and error.errno in (28, 122, 27):
+        return True
+    return any(sign in str(error) for sign in ("os error 28", "os error 122", "os error 27", "No space left")) or (
+        isinstance(error, RuntimeError) and "PytorchStreamWriter" in str(error)
+    )
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def checkpoints(run: Path) -> list[tuple[int, Path]]:
+    """The run's complete checkpoints by step, oldest first."""
+    found = [(int(match[1]), path) for path in run.iterdir() if (match := _NAME.fullmatch(path.name))]
+    return sorted((step, path) for step, path in found if (path / STATE_FILE).is_file())
+
+
+def write_state(folder: Path, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """The trainer's part of a checkpoint: the optimizer's moments, and what else the next step depends on."""
+    torch.save(optimizer.state_dict(), folder / OPTIMIZER_FILE)
+    (folder / STATE_FILE).write_text(json.dumps(state, indent=2), encoding="utf-8")
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    return state
+
+
+def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    optimizer.load_state_dict(torch.load(folder / OPTIMIZER_FILE, map_location=device, weights_only=True))
+
+
+def prune(run: Path, keep: int | None) -> None:
+    """Delete all but the newest `keep` checkpoints, and what an interrupted save left behind."""
+    for partial in run.glob(".*.partial"):
+        shutil.rmtree(partial, ignore_errors=True)
+    if keep is None:
+        return
+    for _, path in checkpoints(run)[:-keep]:
+        # Renamed first: a kill within the deletion must not leave half a checkpoint under a checkpoint's name.
+        doomed = path.with_name(f".{path.name}.partial")
+        with contextlib.suppress(OSError):
+            path.rename(doomed)
+            shutil.rmtree(doomed)

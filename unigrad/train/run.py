@@ -1,0 +1,279 @@
+"""From a configuration to a run: build and check every piece, claim the folder, train, say how it ended."""
+
+from __future__ import annotations
+
+import errno
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from transformers.utils.logging import disable_progress_bar
+
+from unigrad.config import Config, ConfigError, changed_keys, load_config
+from unigrad.data import (
+    PreparationReport,
+    PreparedProblem,
+    load_problems,
+    prepare_problems,
+    prompt_template,
+)
+from unigrad.data.tiny import MODEL_PATH, tiny_problems
+from unigrad.estimator import Algorithm, algorithm
+from unigrad.evaluate import RewardFunctionScorer, VerifierScorer
+from unigrad.hybrid import Gate, Method, gate, method
+from unigrad.policy import load_policy
+from unigrad.rollout import TorchEngine
+from unigrad.train import checkpoint
+from unigrad.train.optimizer import build_optimizer
+from unigrad.train.progress import Display
+from unigrad.train.records import Records
+from unigrad.train.trainer import Trainer
+from unigrad.types import Problem, Scorer
+from unigrad.verify import Verifier
+from unigrad.verify.rewards import load_reward_function
+
+CONFIG_FILE = "config.yaml"
+RESUMABLE_CHANGES = (
+    "output_dir",
+    "train.save_steps",
+    "train.save_total_limit",
+    "train.eval_steps",
+    "train.tensorboard",
+)
+"""Keys that change nothing in the weights, so a resumed run may set them anew."""
+
+
+def run(config: Config, *, resume: Path | None = None, dry_run: bool = False) -> int:
+    """Train as `config` says, or go on with the run at `resume`. Returns the exit code (see `cli.main`).
+
+    Raises ConfigError on anything that is wrong with the input, before the run's folder is touched.
+    """
+    console = Console(highlight=False)
+    # Its bars over the shards of each checkpoint would tear ours apart.
+    disable_progress_bar()
+    folder = resume or Path(config.output_dir)
+    last_step, source = _resume_point(config, folder) if resume else _fresh(config, folder)
+    with ExitStack() as stack:
+        try:
+            trainer = _build(config, folder, source, console, stack)
+        except (ValueError, OSError) as error:
+            raise ConfigError(" ".join(str(error).split())) from error
+        for line in _plan(config, trainer):
+            console.print(line, markup=False, soft_wrap=True)
+        if dry_run:
+            console.print("dry run: everything checks; nothing was written", markup=False)
+            return 0
+        try:
+            return _train(config, trainer, last_step, stack, console)
+        except OSError as error:
+            if not isinstance(error, checkpoint.NoSpace) and error.errno != errno.ENOSPC:
+                raise
+            console.print(f"unigrad: error: {error}; {_last_good(folder)}", markup=False, soft_wrap=True)
+            return 1
+
+
+def _train(config: Config, trainer: Trainer, last_step: int, stack: ExitStack, console: Console) -> int:
+    folder = trainer.run
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG_FILE).write_text(config.dump(), encoding="utf-8")
+    first_step = last_step + 1 if last_step else 0
+    records = Records(folder, first_step, config.train.tensorboard)
+    stack.callback(records.close)
+    display = stack.enter_context(Display(console, config.train.max_steps, last_step + 1))
+    stopped_by = trainer.train(last_step, records, display)
+    if stopped_by is None:
+        display.say(f"done: the trained model is in {folder / 'final'}")
+        return 0
+    display.say(f"stopped and saved; go on with: unigrad train --resume {folder}")
+    return 128 + stopped_by
+
+
+def _fresh(config: Config, folder: Path) -> tuple[int, str]:
+    if (folder / CONFIG_FILE).exists():
+        raise ConfigError(
+            f"output_dir {folder} already holds a run; "
+            f"go on with `unigrad train --resume {folder}` or give another --output_dir"
+        )
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"output_dir {folder} is a file, not a folder")
+    return 0, _model_source(config.model.name_or_path)
+
+
+def _resume_point(config: Config, folder: Path) -> tuple[int, str]:
+    """The last saved step and the model to load: the newest complete checkpoint, or the start where there is none."""
+    found = checkpoint.checkpoints(folder)
+    saved = found[-1][1] / CONFIG_FILE if found else folder / CONFIG_FILE
+    before = load_config(str(saved))
+    ignoring: tuple[str, ...] = RESUMABLE_CHANGES
+    if config.train.lr_scheduler_type == "constant":
+        ignoring = (*ignoring, "train.max_steps")
+    changed = changed_keys(before, config, ignoring)
+    if changed:
+        old, new = before.flat()[changed[0]], config.flat()[changed[0]]
+        raise ConfigError(
+            f"--resume {folder}: {changed[0]} was {old!r} and is now {new!r}; a resumed run keeps its config"
+        )
+    if not found:
+        return 0, _model_source(config.model.name_or_path)
+    step, path = found[-1]
+    if step > config.train.max_steps:
+        raise ConfigError(
+            f"--resume {folder}: it stands at step {step}, past train.max_steps = {config.train.max_steps}"
+        )
+    return step, str(path)
+
+
+def _model_source(name_or_path: str) -> str:
+    return str(MODEL_PATH) if name_or_path == "tiny" else name_or_path
+
+
+def _last_good(folder: Path) -> str:
+    found = checkpoint.checkpoints(folder)
+    if not found:
+        return "no checkpoint was complete yet"
+    return (
+        f"the last good checkpoint is {found[-1][1]}; free some space and go on with: unigrad train --resume {folder}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Algorithms:
+    method: Method
+    gate: Gate
+    on_policy: Algorithm
+    offline: Algorithm
+
+
+def _algorithms(config: Config) -> _Algorithms:
+    chosen = method(config.method.name)
+    gate_name = config.method.gate or chosen.gate
+    built = gate(gate_name, **({"threshold": config.method.threshold} if gate_name == "switch" else {}))
+    given = {key: value for key, value in config.algorithm.model_dump().items() if value is not None and key != "name"}
+    # A method's options are those of its own algorithm; another one starts from its own defaults.
+    own = chosen.on_policy_options if config.algorithm.name is None else {}
+    on_policy = algorithm(
+        config.algorithm.name or chosen.on_policy,
+        **{"constant_length": config.rollout.max_completion_length, **own, **given},
+    )
+    if chosen.samples and on_policy.is_relative and config.rollout.num_generations == 1:
+        raise ConfigError(
+            f"rollout.num_generations = 1: {on_policy.name} compares the rollouts of a question, "
+            "so one alone never trains; use at least 2, or --algorithm.name reinforce"
+        )
+    return _Algorithms(chosen, built, on_policy, algorithm(chosen.offline))
+
+
+def _build(config: Config, folder: Path, model_source: str, console: Console, stack: ExitStack) -> Trainer:
+    """Everything the trainer needs; what is cheap to check comes before the model is loaded."""
+    chosen = _algorithms(config)
+    template = prompt_template(config.data.prompt_template)
+    scorer = _scorer(config, stack)
+    train_set = _problems(config.data.train, "train", config)
+    held_out_set: list[Problem] = []
+    if config.data.eval is not None and config.train.eval_steps:
+        held_out_set = _problems(config.data.eval, "eval", config)
+
+    policy = load_policy(
+        model_source,
+        device=config.model.device,
+        dtype=config.model.dtype,
+        attn_implementation=config.model.attn_implementation,
+        gradient_checkpointing=config.model.gradient_checkpointing,
+    )
+    longest = config.data.max_prompt_length + max(config.rollout.max_completion_length, config.max_demonstration_length)
+    if policy.max_positions is not None and longest > policy.max_positions:
+        raise ConfigError(
+            f"data.max_prompt_length and the longest completion or demonstration make {longest} tokens; "
+            f"{config.model.name_or_path} takes {policy.max_positions}"
+        )
+
+    def prepare(problems: list[Problem], name: str) -> tuple[list[PreparedProblem], PreparationReport]:
+        prepared = prepare_problems(
+            problems,
+            template,
+            policy.tokenizer,
+            max_prompt_length=config.data.max_prompt_length,
+            max_demonstration_length=config.max_demonstration_length,
+            scorer=scorer,
+        )
+        for line in prepared.report.lines():
+            console.print(f"{name}: {line}", markup=False, soft_wrap=True)
+        return list(prepared.problems), prepared.report
+
+    problems, report = prepare(train_set, "train")
+    if not chosen.method.samples:
+        problems = [prepared for prepared in problems if prepared.demonstration is not None]
+        if not problems:
+            raise ConfigError(
+                f"method.name = {chosen.method.name!r} trains on demonstrations, and {config.data.train} holds none "
+                "(column `solution`); use grpo"
+            )
+    held_out, _ = prepare(held_out_set, "held-out") if held_out_set else ([], report)
+    engine = TorchEngine(
+        policy.model,
+        policy.tokenizer,
+        max_concurrent_tokens=config.rollout.max_concurrent_tokens,
+        compute_dtype=policy.compute_dtype,
+    )
+    optimizer = build_optimizer(policy.model, config.train)
+    if (Path(model_source) / checkpoint.OPTIMIZER_FILE).is_file() and Path(model_source).parent == folder:
+        checkpoint.load_optimizer(Path(model_source), optimizer, policy.device)
+    return Trainer(
+        config=config,
+        run=folder,
+        policy=policy,
+        engine=engine,
+        scorer=scorer,
+        optimizer=optimizer,
+        gate=chosen.gate,
+        on_policy=chosen.on_policy,
+        offline=chosen.offline,
+        samples=chosen.method.samples,
+        problems=problems,
+        held_out=held_out,
+        suite=_suite(config.data.eval),
+    )
+
+
+def _scorer(config: Config, stack: ExitStack) -> Scorer:
+    verify = config.verify
+    if verify.reward_function:
+        return RewardFunctionScorer(load_reward_function(verify.reward_function))
+    return VerifierScorer(stack.enter_context(Verifier(verify.timeout_seconds, verify.workers)))
+
+
+def _problems(source: str, role: Literal["train", "eval"], config: Config) -> list[Problem]:
+    data, tiny, training = config.data, config.tiny, role == "train"
+    limit = data.max_train_problems if training else data.max_eval_problems
+    if source == "tiny":
+        count = tiny.train_problems if training else tiny.eval_problems
+        return tiny_problems(role, count, tiny.seed, tiny.expert_error_rate)[:limit]
+    return load_problems(
+        source,
+        split=data.train_split if training else data.eval_split,
+        subset=data.subset,
+        columns=data.columns.model_dump(exclude_none=True),
+        limit=limit,
+    )
+
+
+def _suite(source: str | None) -> str:
+    """A suite's name in the metrics: the file's name without its endings, or the hub dataset's."""
+    return Path(source).name.split(".")[0] if source else "none"
+
+
+def _plan(config: Config, trainer: Trainer) -> list[str]:
+    """The derived totals, once."""
+    train, rollouts = config.train, config.rollout.num_generations if trainer.samples else 0
+    questions = train.questions_per_step
+    updates = questions // (train.questions_per_update or questions)
+    parameters = sum(p.numel() for p in trainer.policy.model.parameters())
+    epochs = train.max_steps * questions / len(trainer.problems)
+    return [
+        f"model: {config.model.name_or_path}, {parameters / 1e6:,.1f}M parameters on {trainer.policy.device}",
+        f"method: {config.method.name}, {trainer.on_policy.name} on rollouts, {trainer.offline.name} on demonstrations",
+        f"a step: {questions} questions, {questions * rollouts} completions, {updates} update{'s' * (updates > 1)}; "
+        f"{train.max_steps} steps: {train.max_steps * questions:,} questions, {epochs:.1f} epochs",
+    ]

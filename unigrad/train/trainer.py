@@ -1,0 +1,268 @@
+"""Algorithm 1: sample, verify, gate, train; step after step, from any checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from unigrad.config import Config
+from unigrad.data import PreparedProblem, questions_at_step
+from unigrad.estimator import Algorithm
+from unigrad.evaluate import accuracy, sample_and_score
+from unigrad.hybrid import Decision, Gate, Mixture, mix
+from unigrad.policy import Policy
+from unigrad.rollout import Engine, Sampling
+from unigrad.train import checkpoint
+from unigrad.train.optimizer import learning_rate
+from unigrad.train.progress import Display
+from unigrad.train.records import Records
+from unigrad.train.update import UpdateReport, update
+from unigrad.types import Group, Reason, Scorer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainer:
+    """A run, ready to go: everything it needs is built, checked and handed in."""
+
+    config: Config
+    run: Path
+    policy: Policy
+    engine: Engine
+    scorer: Scorer
+    optimizer: torch.optim.Optimizer
+    gate: Gate
+    on_policy: Algorithm
+    offline: Algorithm
+    samples: bool
+    problems: Sequence[PreparedProblem]
+    held_out: Sequence[PreparedProblem]
+    suite: str
+
+    def train(self, last_step: int, records: Records, display: Display) -> int | None:
+        """Run the steps after `last_step` (0: from the start). Returns None when done, or the number of the signal that
+        stopped it after the step in flight, saved. Raises NoSpace when a checkpoint cannot be written."""
+        config = self.config.train
+        if last_step == 0 and config.eval_steps and self.held_out:
+            records.metrics({"step": 0, **self._evaluate(0, display)})
+        with _stop_signal() as stop:
+            for step in range(last_step + 1, config.max_steps + 1):
+                metrics = self._step(step, records, display)
+                last = step == config.max_steps
+                if config.eval_steps and self.held_out and (last or step % config.eval_steps == 0):
+                    metrics.update(self._evaluate(step, display))
+                records.metrics(metrics)
+                if (config.save_steps and (last or step % config.save_steps == 0)) or stop:
+                    self._save(step)
+                if stop and not last:
+                    return stop[0]
+        self._save_final()
+        return None
+
+    def _step(self, step: int, records: Records, display: Display) -> dict[str, Any]:
+        config = self.config.train
+        start = time.perf_counter()
+        indices = questions_at_step(step, config.questions_per_step, len(self.problems), config.seed)
+        groups, metrics = self._groups([self.problems[index] for index in indices], step)
+
+        rate = learning_rate(step, config)
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = rate
+        training = time.perf_counter()
+        size = config.questions_per_update or len(groups)
+        mixtures: list[Mixture] = []
+        reports: list[UpdateReport] = []
+        for first in range(0, len(groups), size):
+            mixture = mix(groups[first : first + size], self.gate, self.on_policy, self.offline)
+            mixtures.append(mixture)
+            if mixture.rows:
+                reports.append(
+                    update(self.policy, self.optimizer, mixture.rows, config, self.config.rollout.temperature)
+                )
+        end = time.perf_counter()
+
+        decisions = [decision for mixture in mixtures for decision in mixture.decisions]
+        metrics |= _decision_metrics(groups, decisions) | _update_metrics(reports)
+        metrics["learning_rate"] = rate
+        metrics["tokens/skipped"] = sum(mixture.skipped_tokens for mixture in mixtures)
+        metrics["time/train"] = end - training
+        metrics["time/step"] = end - start
+        trained = {id(row.trajectory) for mixture in mixtures for row in mixture.rows}
+        records.rollouts(step, _rollout_lines(groups, decisions, trained, self._prompts(indices)))
+        tokens_per_second = (metrics["tokens/generated"] + metrics["tokens/trained"]) / metrics["time/step"]
+        display.stepped(step, metrics.get("reward/mean"), metrics["gate/offline_ratio"], tokens_per_second)
+        return {"step": step, **metrics}
+
+    def _prompts(self, indices: Sequence[int]) -> list[str]:
+        return [self.problems[index].prompt for index in indices]
+
+    def _groups(self, problems: Sequence[PreparedProblem], step: int) -> tuple[list[Group], dict[str, Any]]:
+        """The step's questions with their scored rollouts, and what the rollouts say of the policy."""
+        if not self.samples:
+            groups = [Group(problem=p.problem, rollouts=(), demonstration=p.demonstration) for p in problems]
+            return groups, {"tokens/generated": 0, "time/rollout": 0.0, "time/verify": 0.0}
+        seed = _mixed_seed(self.config.train.seed, step)
+        sampling = self.config.rollout
+        rollouts = sample_and_score(
+            self.engine,
+            self.policy.tokenizer,
+            self.scorer,
+            problems,
+            Sampling(
+                num_generations=sampling.num_generations,
+                max_completion_length=sampling.max_completion_length,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                stop=sampling.stop,
+            ),
+            seed,
+        )
+        every = [each for group in rollouts.trajectories for each in group]
+        reasons = Counter(each.verdict.reason for each in every)
+        metrics: dict[str, Any] = {
+            "reward/mean": sum(each.reward for each in every) / len(every),
+            "policy/entropy": rollouts.entropy,
+            "response/length_mean": rollouts.tokens / len(every),
+            "response/truncated": sum(each.truncated for each in every) / len(every),
+            "tokens/generated": rollouts.tokens,
+            "time/rollout": rollouts.sampling_seconds,
+            "time/verify": rollouts.scoring_seconds,
+            **{f"verify/{reason.name.lower()}": reasons[reason] / len(every) for reason in Reason},
+        }
+        groups = [
+            Group(problem=p.problem, rollouts=trajectories, demonstration=p.demonstration)
+            for p, trajectories in zip(problems, rollouts.trajectories, strict=True)
+        ]
+        return groups, metrics
+
+    def _evaluate(self, step: int, display: Display) -> dict[str, float]:
+        config = self.config.eval
+        sampling = Sampling(
+            num_generations=config.num_generations,
+            max_completion_length=config.max_completion_length or self.config.rollout.max_completion_length,
+            temperature=config.temperature,
+            top_p=config.top_p,
+            stop=self.config.rollout.stop,
+        )
+        # The same random numbers at every evaluation: differences over steps come from the policy alone.
+        rollouts = sample_and_score(
+            self.engine,
+            self.policy.tokenizer,
+            self.scorer,
+            self.held_out,
+            sampling,
+            _mixed_seed(self.config.train.seed, 0),
+        )
+        found = accuracy(self.held_out, rollouts)
+        display.evaluated(step, found.accuracy, found.by_level)
+        return found.metrics(self.suite)
+
+    def _save(self, step: int) -> None:
+        def write(folder: Path) -> None:
+            self.policy.save_pretrained(folder)
+            (folder / "config.yaml").write_text(self.config.dump(), encoding="utf-8")
+            checkpoint.write_state(folder, self.optimizer, {"step": step})
+
+        # Weights and two moments of the same size, with a margin for the rest.
+        checkpoint.write_atomically(self.run / f"checkpoint-{step}", write, 3 * self._weight_bytes() + 2**20)
+        checkpoint.prune(self.run, self.config.train.save_total_limit)
+
+    def _save_final(self) -> None:
+        checkpoint.write_atomically(self.run / "final", self.policy.save_pretrained, self._weight_bytes() + 2**20)
+
+    def _weight_bytes(self) -> int:
+        return sum(p.numel() * p.element_size() for p in self.policy.model.parameters())
+
+
+def _mixed_seed(seed: int, step: int) -> int:
+    """A 63-bit seed for each (seed, step): a question met again in a later epoch gets new random numbers."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{step}".encode(), digest_size=8).digest(), "big") >> 1
+
+
+def _decision_metrics(groups: Sequence[Group], decisions: Sequence[Decision]) -> dict[str, Any]:
+    """Shares of the step's questions."""
+    count = len(groups)
+    metrics: dict[str, Any] = {
+        "gate/offline_ratio": sum(decision.beta > 0 for decision in decisions) / count,
+        "gate/no_demonstration": sum(decision.fell_back for decision in decisions) / count,
+    }
+    if all(group.rollouts for group in groups):
+        metrics["gate/solved_none"] = sum(group.solved == 0 for group in groups) / count
+        metrics["gate/solved_all"] = sum(group.solved == len(group.rollouts) for group in groups) / count
+    return metrics
+
+
+def _update_metrics(reports: Sequence[UpdateReport]) -> dict[str, Any]:
+    """Means over the step's updates; the mismatch is of the first alone, whose weights sampled the rollouts."""
+    tokens = sum(report.tokens for report in reports)
+    metrics: dict[str, Any] = {
+        "loss": sum(report.loss for report in reports) / max(len(reports), 1),
+        "grad_norm": sum(report.grad_norm for report in reports) / max(len(reports), 1),
+        "tokens/trained": tokens,
+        "train/updates": len(reports),
+        "train/updates_skipped": sum(report.skipped for report in reports),
+    }
+    if tokens:
+        metrics["train/entropy"] = sum(report.entropy for report in reports) / tokens
+    sampled = sum(report.rollout_tokens for report in reports)
+    if sampled:
+        metrics["policy/clip_fraction"] = sum(report.clipped for report in reports) / sampled
+    if reports and reports[0].rollout_tokens:
+        metrics["policy/rollout_mismatch_mean"] = reports[0].mismatch / reports[0].rollout_tokens
+        metrics["policy/rollout_mismatch_max"] = reports[0].mismatch_max
+    return metrics
+
+
+def _rollout_lines(
+    groups: Sequence[Group], decisions: Sequence[Decision], trained: set[int], prompts: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """A line for each rollout, and for each demonstration that trains."""
+    for group, decision, prompt in zip(groups, decisions, prompts, strict=True):
+        gate = {"alpha": decision.alpha, "beta": decision.beta, "solved": group.solved, "fell_back": decision.fell_back}
+        demonstration = group.demonstration
+        shown = (demonstration,) if demonstration is not None and id(demonstration) in trained else ()
+        for sample, trajectory in (*enumerate(group.rollouts), *((None, each) for each in shown)):
+            yield {
+                "id": group.problem.id,
+                "sample": sample,
+                "kind": "demonstration" if sample is None else "rollout",
+                "prompt": prompt,
+                "completion": trajectory.text,
+                "answer": group.problem.answer,
+                "verdict": trajectory.verdict.reason.value,
+                "extracted": trajectory.verdict.extracted,
+                "reward": trajectory.reward,
+                "truncated": trajectory.truncated,
+                "tokens": len(trajectory.completion_ids),
+                "gate": gate,
+                "trained": id(trajectory) in trained,
+            }
+
+
+@contextlib.contextmanager
+def _stop_signal() -> Iterator[list[int]]:
+    """A list that holds the signal once SIGINT or SIGTERM came; a second one of its kind acts at once, as usual."""
+    received: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(number, previous[signal.Signals(number)])
+
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in previous:
+        signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,21 @@
+"""Sampling completions from the policy: the engine protocol and the engine on the live torch model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from unigrad.rollout.engine import Completion, Engine, Prompt, Sampling
+
+if TYPE_CHECKING:
+    from unigrad.rollout.torch_engine import TorchEngine
+
+__all__ = ["Completion", "Engine", "Prompt", "Sampling", "TorchEngine"]
+
+
+def __getattr__(name: str) -> type[TorchEngine]:
+    # The words above must not cost the import of torch.
+    if name == "TorchEngine":
+        from unigrad.rollout.torch_engine import TorchEngine
+
+        return TorchEngine
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,263 @@
+"""Sampling from a live transformers model: shared prompts, rows that leave when they end, continuous batching.
+
+Shapes: B active rows, P prompts, L positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicLayer
+
+from unigrad.rollout.engine import Completion, Prompt, Sampling
+from unigrad.rollout.row_cache import RowCache
+from unigrad.rollout.sampler import draw, trajectory_generator
+
+# So many positions, padding included, at most in one forward over prompts (a longer prompt goes alone).
+_PREFILL_POSITIONS = 4096
+
+# Tokens decoded before a stop string: decoders treat the first token of a text, and halves of a character, apart.
+_WINDOW_MARGIN = 4
+
+_Prefix = list[tuple[Tensor, Tensor]]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Row:
+    """A completion in the making."""
+
+    prompt: Prompt
+    index: int
+    room: int
+    generator: np.random.Generator
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    entropies: list[float] = field(default_factory=list)
+    stopped: bool = False
+
+    @property
+    def finished(self) -> bool:
+        return self.stopped or len(self.token_ids) == self.room
+
+    def completion(self) -> Completion:
+        return Completion(tuple(self.token_ids), tuple(self.logprobs), tuple(self.entropies), not self.stopped)
+
+
+class TorchEngine:
+    """An `Engine` on the model object that is being trained: no copy of the weights, so nothing to keep in step.
+
+    The prompt is computed once for its group. A row leaves the batch as soon as it ends and a waiting one takes its
+    place. A row ends at an end token of the model's generation config or tokenizer, at the first token that completes a
+    stop string in the decoded text (special tokens included), or when its length or the model's positions run out;
+    all of its tokens are kept as they were sampled. While `generate` runs the model is in evaluation mode with torch's
+    own attention; afterwards it is as it was.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_concurrent_tokens: int,
+        compute_dtype: torch.dtype | None = None,
+    ) -> None:
+        """Bind the engine to a model.
+
+        Args:
+            model: a decoder-only transformers model whose layers all have full attention.
+            tokenizer: names the end token, and decodes for stop strings.
+            max_concurrent_tokens: positions that the key/value cache holds: rows in flight × (longest prompt plus its
+                room for a completion).
+            compute_dtype: run the model under autocast to this type; None and float32 leave it as it is.
+
+        Raises:
+            ValueError: the model's architecture is not supported.
+        """
+        self._model = model
+        self._tokenizer = tokenizer
+        self._max_concurrent_tokens = max_concurrent_tokens
+        self._compute_dtype = None if compute_dtype == torch.float32 else compute_dtype
+        _check_architecture(model)
+        self._end_ids = _end_ids(model, tokenizer)
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seed: int) -> list[list[Completion]]:
+        """`sampling.num_generations` completions for each prompt: see `Engine.generate`.
+
+        Raises:
+            ValueError: a key that comes twice, a prompt that is empty or leaves no room in the model's positions, or a
+                completion that `max_concurrent_tokens` cannot hold.
+            FloatingPointError: the model's logits are not finite.
+        """
+        if not prompts:
+            return []
+        rows = _rows(prompts, sampling, seed, self._model.config.get_text_config(decoder=True).max_position_embeddings)
+        length = max(len(row.prompt.token_ids) + row.room for row in rows)
+        capacity = min(self._max_concurrent_tokens // length, len(rows))
+        if capacity == 0:
+            raise ValueError(
+                f"max_concurrent_tokens={self._max_concurrent_tokens} holds no completion: the longest prompt with its "
+                f"completion takes {length}"
+            )
+        with self._sampling_mode():
+            self._run(rows, sampling, RowCache(capacity, length, self._compute_dtype), capacity)
+        n = sampling.num_generations
+        return [[row.completion() for row in rows[start : start + n]] for start in range(0, len(rows), n)]
+
+    def _run(self, rows: list[_Row], sampling: Sampling, cache: RowCache, capacity: int) -> None:
+        """Decode every row to its end; `active[b]` is row b of the cache throughout."""
+        waiting = deque(rows)
+        active: list[_Row] = []
+        prefixes: dict[str, _Prefix] = {}
+        while waiting or active:
+            entering = [waiting.popleft() for _ in range(min(capacity - len(active), len(waiting)))]
+            groups = [list(group) for _, group in groupby(entering, key=lambda row: row.prompt.key)]
+            for part in _prefill_parts(groups):
+                missing = [group[0].prompt for group in part if group[0].prompt.key not in prefixes]
+                prefixes.update(self._prefill(missing))
+                for group in part:
+                    cache.fill(len(active), len(active) + len(group), prefixes[group[0].prompt.key])
+                    active.extend(group)
+                    if group[-1].index == sampling.num_generations - 1:
+                        del prefixes[group[0].prompt.key]
+            self._step(active, sampling, cache)
+            _compact(active, cache)
+
+    def _prefill(self, prompts: Sequence[Prompt]) -> dict[str, _Prefix]:
+        """Keys and values of each prompt but for its last token, which is the first that its rows decode."""
+        prefixes: dict[str, _Prefix] = {prompt.key: [] for prompt in prompts}
+        longest = max((len(prompt.token_ids) - 1 for prompt in prompts), default=0)
+        if longest == 0:
+            return prefixes
+        # Padded on the right, where causal attention keeps it out of everything that is read.
+        ids_PL = torch.tensor([[*prompt.token_ids[:-1], *[0] * longest][:longest] for prompt in prompts])
+        cache = DynamicCache(config=self._model.config)
+        self._model(ids_PL.to(self._model.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
+        for p, prompt in enumerate(prompts):
+            length = len(prompt.token_ids) - 1
+            prefixes[prompt.key] = [(layer.keys[p, :, :length], layer.values[p, :, :length]) for layer in cache.layers]
+        return prefixes
+
+    def _step(self, active: list[_Row], sampling: Sampling, cache: RowCache) -> None:
+        """Feed every active row its last token and sample the next."""
+        device = self._model.device
+        positions = [len(row.prompt.token_ids) + len(row.token_ids) - 1 for row in active]
+        ids_B1 = torch.tensor([[(row.token_ids or row.prompt.token_ids)[-1]] for row in active], device=device)
+        positions_B = torch.tensor(positions, device=device)
+        width = max(positions) + 1
+        cache.begin_step(positions_B, width)
+        seen_B11L = (torch.arange(width, device=device) <= positions_B[:, None])[:, None, None]
+        logits_B1V = self._model(
+            ids_B1,
+            attention_mask=seen_B11L,
+            position_ids=positions_B[:, None],
+            past_key_values=cache,
+            use_cache=True,
+        ).logits
+        uniforms_B = torch.tensor([row.generator.random() for row in active], dtype=torch.float64)
+        drawn = (column.tolist() for column in draw(logits_B1V[:, -1], sampling, uniforms_B))
+        for row, token, logprob, entropy in zip(active, *drawn, strict=True):
+            row.token_ids.append(token)
+            row.logprobs.append(logprob)
+            row.entropies.append(entropy)
+            row.stopped = token in self._end_ids or self._stopped_by_text(row, sampling.stop)
+
+    def _stopped_by_text(self, row: _Row, stop: tuple[str, ...]) -> bool:
+        if not stop:
+            return False
+        # A token decodes to one byte at least, so the last token can complete a string within this window only.
+        window = max(len(text.encode()) for text in stop) + _WINDOW_MARGIN
+        text = self._tokenizer.decode(row.token_ids[-window:], clean_up_tokenization_spaces=False)
+        return any(string in text for string in stop)
+
+    @contextmanager
+    def _sampling_mode(self) -> Iterator[None]:
+        model = self._model
+        attention = model.config._attn_implementation
+        modes = [(module, module.training) for module in model.modules()]
+        model.eval()
+        # The masks of `_step` are made for it; other implementations read them otherwise, or not at all.
+        model.set_attn_implementation("sdpa")
+        try:
+            with (
+                torch.inference_mode(),
+                torch.autocast(model.device.type, self._compute_dtype, enabled=self._compute_dtype is not None),
+            ):
+                yield
+        finally:
+            # Inside a caller's autocast its cache outlives ours, and weights cast in inference mode cannot be trained.
+            torch.clear_autocast_cache()
+            model.set_attn_implementation(attention)
+            for module, training in modes:
+                module.training = training
+
+
+def _check_architecture(model: PreTrainedModel) -> None:
+    name = type(model).__name__
+    if model.config.is_encoder_decoder or model._is_stateful or not model._supports_attention_backend:
+        raise ValueError(f"the torch engine cannot run {name}: it takes decoder-only models with standard attention")
+    kinds = {type(layer) for layer in DynamicCache(config=model.config).layers} - {DynamicLayer}
+    if kinds:
+        names = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise ValueError(f"the torch engine cannot run {name}: every layer must have full attention, not {names}")
+
+
+def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    configured = model.generation_config.eos_token_id
+    ids = configured if isinstance(configured, list) else [configured]
+    return frozenset(token for token in [*ids, tokenizer.eos_token_id] if token is not None)
+
+
+def _rows(prompts: Sequence[Prompt], sampling: Sampling, seed: int, positions: int) -> list[_Row]:
+    """A row for each completion, in order."""
+    keys: set[str] = set()
+    rows = []
+    for prompt in prompts:
+        if prompt.key in keys:
+            raise ValueError(f"two prompts have the key {prompt.key!r}: keys fix the random numbers and must differ")
+        keys.add(prompt.key)
+        length = len(prompt.token_ids)
+        if not 0 < length < positions:
+            raise ValueError(f"prompt {prompt.key!r} has {length} tokens: the model takes 1 to {positions - 1}")
+        rows += [
+            _Row(
+                prompt=prompt,
+                index=index,
+                room=min(sampling.max_completion_length, positions - length),
+                generator=trajectory_generator(seed, prompt.key, index),
+            )
+            for index in range(sampling.num_generations)
+        ]
+    return rows
+
+
+def _prefill_parts(groups: list[list[_Row]]) -> Iterator[list[list[_Row]]]:
+    """Groups of similar prompt length together, as many as one forward may take."""
+    part: list[list[_Row]] = []
+    for group in sorted(groups, key=lambda group: len(group[0].prompt.token_ids)):
+        if part and (len(part) + 1) * len(group[0].prompt.token_ids) > _PREFILL_POSITIONS:
+            yield part
+            part = []
+        part.append(group)
+    if part:
+        yield part
+
+
+def _compact(active: list[_Row], cache: RowCache) -> None:
+    """Drop the finished rows; the last unfinished ones move into their places."""
+    remaining = sum(not row.finished for row in active)
+    holes = [b for b in range(remaining) if active[b].finished]
+    movers = [b for b in range(remaining, len(active)) if not active[b].finished]
+    if holes:
+        length = max(len(active[b].prompt.token_ids) + len(active[b].token_ids) - 1 for b in movers)
+        cache.move(movers, holes, length)
+        for hole, mover in zip(holes, movers, strict=True):
+            active[hole] = active[mover]
+    del active[remaining:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -48,14 +49,17 @@ def write_atomically(target: Path, write: Callable[[Path], None], expected_bytes
         _sync(target.parent)
     except Exception as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        if _is_disk_full(error):
+        if is_disk_full(error):
             raise NoSpace(f"no space left while saving {target}: {error}") from error
         raise
 
 
-def _is_disk_full(error: BaseException) -> bool:
+def is_disk_full(error: BaseException) -> bool:
+    """Whether this is a write that found no room."""
     # safetensors and torch wrap the operating system's error in their own; ENOSPC, EDQUOT and EFBIG are all "full".
-    if isinstance(error, OSError) and error.errno in (28, 122, 27):
+    if isinstance(error, NoSpace) or (
+        isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    ):
         return True
     return any(sign in str(error) for sign in ("os error 28", "os error 122", "os error 27", "No space left")) or (
         isinstance(error, RuntimeError) and "PytorchStreamWriter" in str(error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,8 +66,8 @@ def run(config: Config, *, resume: Path | None = None, dry_run: bool = False) ->
             return 0
         try:
             return _train(config, trainer, last_step, stack, console)
-        except OSError as error:
-            if not isinstance(error, checkpoint.NoSpace) and error.errno != errno.ENOSPC:
+        except (OSError, FloatingPointError) as error:
+            if isinstance(error, OSError) and not checkpoint.is_disk_full(error):
                 raise
             console.print(f"unigrad: error: {error}; {_last_good(folder)}", markup=False, soft_wrap=True)
             return 1

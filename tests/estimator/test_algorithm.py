@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from torch import Tensor
 
-from unigrad.estimator import algorithm, algorithm_names
+from unigrad.estimator import Algorithm, algorithm, entropy_bonus, kl_in_reward, register, surrogate
+from unigrad.estimator.part import part
 
-NAMES = algorithm_names()
+f64 = torch.float64
+
+
+def column(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=f64)
+
+
+def assert_equal(actual: Tensor, *expected: float) -> None:
+    torch.testing.assert_close(actual.flatten(), column(*expected), rtol=0, atol=1e-12)
 
 
 def test_zscore_by_hand() -> None:
@@ -35,7 +45,9 @@ def test_statistics_of_a_group_use_its_on_policy_rows_alone() -> None:
     assert algorithm("dr_grpo").advantages(rewards, groups, on_policy).tolist() == [0.5, -0.5, 0.0]
 
 
-@pytest.mark.parametrize("name", ["grpo", "dr_grpo"])
+@pytest.mark.parametrize(
+    "name", ["grpo", "dr_grpo", "rloo", "reinforce_pp", "reinforce_pp_baseline", "pass_at_k", "srft"]
+)
 @pytest.mark.parametrize("reward", [0.0, 1.0, 0.1, 1 / 3, -7.3, 1e8])
 @pytest.mark.parametrize("size", [1, 2, 3, 8])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -44,6 +56,169 @@ def test_equal_rewards_and_groups_of_one_have_advantage_exactly_zero(
 ) -> None:
     rewards = torch.full((size,), reward, dtype=dtype)
     assert algorithm(name).advantages(rewards, torch.zeros(size)).tolist() == [0.0] * size
+
+
+def test_rloo_by_hand() -> None:
+    # 1 − mean(0, 0, 0) = 1; 0 − mean(1, 0, 0) = −1/3.
+    adv = algorithm("rloo").advantages(column(1, 0, 0, 0), torch.zeros(4))
+    assert_equal(adv, 1, -1 / 3, -1 / 3, -1 / 3)
+
+
+def test_reinforce_pp_by_hand() -> None:
+    # Rewards 1, 0 | 1, 1: batch mean 3/4, squares (3·1/16 + 9/16)/3 = 1/4, std 1/2.
+    rewards, groups = column(1, 0, 1, 1), torch.tensor([0, 0, 1, 1])
+    assert_equal(algorithm("reinforce_pp", std_epsilon=0.0).advantages(rewards, groups), 0.5, -1.5, 0.5, 0.5)
+    # Group-centred: 1/2, −1/2, 0, 0; squares (1/4 + 1/4)/3 = 1/6.
+    baseline = algorithm("reinforce_pp_baseline", std_epsilon=0.0).advantages(rewards, groups)
+    assert_equal(baseline, 0.5 * 6**0.5, -0.5 * 6**0.5, 0, 0)
+    # By token, with 3, 1, 0, 0 tokens: mean 3/4, squares (3·1/16 + 9/16)/3 = 1/4.
+    mask = torch.arange(3) < torch.tensor([3, 1, 0, 0])[:, None]
+    by_token = algorithm("reinforce_pp", std_epsilon=0.0, batch_statistics="tokens")
+    assert_equal(by_token.advantages(rewards, groups, mask=mask)[:2], 0.5, -1.5)
+
+
+def test_pass_at_k_by_hand() -> None:
+    # One of 4 solved, k = 2: R̄ = 1 − C(3,2)/C(4,2) = 1/2, σ = 1/2. Solved: (1 − 1/2)/σ = 1;
+    # unsolved: (1 − 1/2 − C(2,1)/C(3,1))/σ = −1/3.
+    alg = algorithm("pass_at_k", pass_k=2)
+    assert_equal(alg.advantages(column(1, 0, 0, 0), torch.zeros(4)), 1, -1 / 3, -1 / 3, -1 / 3)
+    # Three of 4 solved: no pair fails.
+    assert_equal(alg.advantages(column(1, 1, 1, 0), torch.zeros(4)), 0, 0, 0, 0)
+    # A group of at most k: 0.
+    assert_equal(alg.advantages(column(1, 0), torch.zeros(2)), 0, 0)
+
+
+@pytest.mark.parametrize("name", ["srft", "luffy"])
+def test_advantages_over_rollouts_and_demonstrations(name: str) -> None:
+    # 3 failures and a correct demonstration: LUFFY's authors' numbers, and their z-scores (sample std 1/2).
+    rewards, on_policy = column(0, 0, 0, 1), torch.tensor([True, True, True, False])
+    centred = algorithm(name, normalise_std=False).advantages(rewards, torch.zeros(4), on_policy)
+    assert_equal(centred, -0.25, -0.25, -0.25, 0.75)
+    zscores = algorithm(name, std_epsilon=0.0).advantages(rewards, torch.zeros(4), on_policy)
+    assert_equal(zscores, -0.5, -0.5, -0.5, 1.5)
+    assert algorithm(name).spans_demonstrations
+    assert not algorithm("grpo").spans_demonstrations
+
+
+def test_gae_by_hand_with_a_hole() -> None:
+    # γ = 1, λ = 1/2; values 0.2, (hole), 0.6, padding; reward 1 on the last token.
+    # δ_2 = 1 − 0.6 = 0.4; δ_0 = 0.6 − 0.2 = 0.4; Â_2 = 0.4, Â_0 = 0.4 + 0.4/2 = 0.6.
+    mask = torch.tensor([[True, False, True, False]])
+    values = torch.tensor([[0.2, 99.0, 0.6, float("nan")]], dtype=f64)
+    alg = algorithm("ppo", gae_lambda=0.5)
+    adv = alg.advantages(column(1), torch.zeros(1), values=values, mask=mask)
+    assert_equal(adv, 0.6, 0, 0.4, 0)
+    # λ-returns: Â + V; whitening changes the advantages, never what the value head is to predict.
+    for each in (alg, alg.with_options(whiten=True)):
+        assert_equal(each.returns(column(1), torch.zeros(1), values=values, mask=mask), 0.8, 0, 1.0, 0)
+    whitened = alg.with_options(whiten=True).advantages(column(1), torch.zeros(1), values=values, mask=mask)
+    torch.testing.assert_close(whitened, torch.tensor([[0.5**0.5, 0, -(0.5**0.5), 0]], dtype=f64), rtol=0, atol=1e-6)
+
+
+def test_kl_in_the_reward() -> None:
+    # KL by token: 0.5, −0.25; coefficient 0.1; the reward is on the last token.
+    mask = torch.tensor([[True, True, False]])
+    old = torch.tensor([[-1.0, -1.0, float("nan")]], dtype=f64)
+    reference = torch.tensor([[-1.5, -0.75, 0.0]], dtype=f64)
+    token_rewards = kl_in_reward(column(1), old, reference, mask, 0.1)
+    assert_equal(token_rewards, -0.05, 1.025, 0)
+    # A row's own estimate reads the sum: 0.975; two such rows, the other of reward 0.
+    both = torch.cat([token_rewards, torch.zeros_like(token_rewards)])
+    adv = algorithm("dr_grpo").advantages(both, torch.zeros(2), mask=mask.expand(2, 3))
+    assert_equal(adv, 0.4875, -0.4875)
+    # GAE reads it by token: γ = λ = 1, V = 0: the sum of what is to come.
+    ppo = algorithm("ppo", gae_lambda=1.0)
+    assert_equal(ppo.advantages(token_rewards, torch.zeros(1), values=0 * old, mask=mask), 0.975, 1.025, 0)
+
+
+def test_dpo_is_the_mean_over_pairs_of_minus_log_sigmoid() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logp, reference = -torch.rand(2, 4, 3, generator=generator, dtype=f64)
+    logp.requires_grad_()
+    mask = torch.arange(3) < torch.tensor([3, 1, 2, 3])[:, None]
+    # Rows 0 and 3 are a pair, row 3 the winner; rows 1 and 2 another, row 1 the winner.
+    rewards, groups = column(0, 1, 0, 1), torch.tensor([4, 2, 2, 4])
+    alg = algorithm("dpo", dpo_beta=0.5)
+    adv = alg.advantages(rewards, groups)
+    alg.loss(logp, None, adv, mask, reference_logp=reference, groups=groups).backward()
+    ours, logp.grad = logp.grad, None
+    scores = 0.5 * ((logp - reference) * mask).sum(1)
+    pairs = torch.stack([scores[3] - scores[0], scores[1] - scores[2]])
+    (-torch.nn.functional.logsigmoid(pairs).mean()).backward()
+    torch.testing.assert_close(ours, logp.grad, rtol=0, atol=1e-14)
+
+
+def test_clip_cov_draws_by_seed_and_only_from_its_band() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logp = -3 * torch.rand(8, 50, generator=generator, dtype=f64)
+    adv = column(1, -1, 1, -1, 1, -1, 1, -1)
+    mask = torch.ones(8, 50, dtype=torch.bool)
+    cov = adv[:, None] * (logp - logp.mean())
+
+    def dropped(seed: int, share: float) -> Tensor:
+        alg = algorithm("clip_cov", cov_seed=seed, cov_share=share, cov_low=0.5, cov_high=1.2)
+        return alg.weights(logp, None, adv, mask) == 0
+
+    # 400 tokens · 0.05 = 20 are drawn; 400 · 2e-4 is less than one, and one is the least.
+    assert dropped(0, 0.05).sum() == 20
+    assert dropped(0, 2e-4).sum() == 1
+    assert ((cov > 0.5) & (cov < 1.2))[dropped(0, 0.05)].all()
+    assert (dropped(0, 0.05) == dropped(0, 0.05)).all()
+    assert (dropped(0, 0.05) != dropped(1, 0.05)).any()
+    # A draw, not a choice by size: the mean place of the drawn in the band is near its middle.
+    band = cov[(cov > 0.5) & (cov < 1.2)]
+    assert abs(cov[dropped(0, 0.05)].mean() - band.mean()) < 3 * band.std() / 20**0.5
+
+
+def test_entropy_bonus_reaches_the_entropy_and_leaves_the_weights() -> None:
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    logp = torch.full((2, 3), -1.0, dtype=f64, requires_grad=True)
+    entropy = torch.full((2, 3), 0.5, dtype=f64, requires_grad=True)
+    alg = algorithm("sft", entropy_coefficient=0.01)
+    loss = alg.loss(logp, None, torch.ones(2, dtype=f64), mask, entropy=entropy)
+    # sequence_mean: 1/4, 1/4 | 1/2 a token.
+    assert loss.item() == pytest.approx(1.0 - 0.01 * 0.5)
+    loss.backward()
+    assert_equal(logp.grad, -0.25, -0.25, 0, -0.5, 0, 0)
+    assert_equal(entropy.grad, -0.0025, -0.0025, 0, -0.005, 0, 0)
+    assert alg.needs == {"entropy"}
+    assert entropy_bonus(entropy, mask, column(0.5, 0.25)).item() == pytest.approx(0.5 * 2 * 0.5 + 0.25 * 0.5)
+
+
+def test_the_engines_cap_acts_after_the_clip() -> None:
+    # r = 1.1 inside the clip; π_old/π_engine = 4, capped at 2: w = 2.2; the uncapped 1/2 halves it.
+    old = torch.full((1, 2), -1.0, dtype=f64)
+    engine = old - column(4, 0.5).log()
+    alg = algorithm("grpo", engine_cap=2.0)
+    weights = alg.weights(old + column(1.1).log(), old, column(1), torch.ones(1, 2).bool(), engine_logp=engine)
+    assert_equal(weights, 2.2, 0.55)
+    assert alg.row()["reference"] == "π_old / min(π_old/π_engine, C)"
+
+
+@pytest.mark.parametrize(
+    ("alg", "needs", "whole_batch", "skips"),
+    [
+        (algorithm("grpo"), set(), False, True),
+        (algorithm("ppo"), {"values"}, False, True),
+        (algorithm("grpo", kl_coefficient=0.1), {"reference_logp"}, False, False),
+        (algorithm("grpo", engine_cap=2.0), {"engine_logp"}, False, True),
+        (algorithm("grpo", high_entropy_share=0.2), {"entropy"}, True, False),
+        (algorithm("grpo", trust_region=0.1), {"reference_logp"}, False, False),
+        (algorithm("clip_cov"), set(), True, False),
+        (algorithm("clip_cov", cov_share=0.0), set(), False, True),
+        (algorithm("dpo"), {"reference_logp", "groups"}, True, False),
+        (algorithm("sft", entropy_coefficient=0.1), {"entropy"}, False, False),
+    ],
+    ids=lambda each: each.name if isinstance(each, Algorithm) else "",
+)
+def test_what_a_trainer_must_know_follows_from_the_parts(
+    alg: Algorithm, needs: set[str], whole_batch: bool, skips: bool
+) -> None:
+    assert (alg.needs, alg.whole_batch, alg.skips_zero_advantages) == (needs, whole_batch, skips)
+
+
+def test_relative_algorithms() -> None:
+    assert [algorithm(name).is_relative for name in ("grpo", "dpo", "ppo", "sft")] == [True, True, False, False]
 
 
 def test_on_policy_means_ratio_one() -> None:
@@ -72,40 +247,6 @@ def test_aggregations_by_hand(aggregation: str, expected: list[float]) -> None:
     torch.testing.assert_close(logp.grad, want, rtol=0, atol=1e-15)
 
 
-@pytest.mark.parametrize("aggregation", ["token_mean", "sequence_mean", "constant", "token_sum"])
-@pytest.mark.parametrize("name", NAMES)
-def test_splitting_a_batch_under_its_denominator_changes_nothing(name: str, aggregation: str) -> None:
-    generator = torch.Generator().manual_seed(0)
-    alg = algorithm(name, aggregation=aggregation)
-    mask = torch.arange(6) < torch.tensor([6, 2, 5, 1])[:, None]
-    old = -torch.rand(4, 6, generator=generator, dtype=torch.float64)
-    logp = old + 0.3 * torch.randn(4, 6, generator=generator, dtype=torch.float64)
-    adv = alg.advantages(torch.tensor([1.0, 0, 1, 0], dtype=torch.float64), torch.tensor([0, 0, 1, 1]))
-    whole = alg.loss(logp, old, adv, mask)
-    denominator = float(mask.sum()) if aggregation == "token_mean" else 4.0
-    for cut in (1, 2, 3):
-        parts = [
-            alg.loss(logp[rows], old[rows], adv[rows], mask[rows], denominator)
-            for rows in (slice(0, cut), slice(cut, 4))
-        ]
-        torch.testing.assert_close(sum(parts), whole, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=60, deadline=None)
-@given(data=st.data())
-def test_weights_are_finite_for_any_log_probs(name: str, data: st.DataObject) -> None:
-    logps = st.one_of(st.floats(-1e4, 0), st.sampled_from([0.0, -1e4, -1e-30]))
-    rows = data.draw(st.lists(st.lists(st.tuples(logps, logps), min_size=3, max_size=3), min_size=1, max_size=4))
-    rewards = data.draw(st.lists(st.floats(-1e3, 1e3), min_size=len(rows), max_size=len(rows)))
-    tokens = torch.tensor(rows, dtype=torch.float32)
-    alg = algorithm(name)
-    adv = alg.advantages(torch.tensor(rewards), torch.zeros(len(rows)))
-    mask = torch.ones(tokens.shape[:2], dtype=torch.bool)
-    weights = alg.weights(tokens[..., 0], tokens[..., 1], adv, mask)
-    assert weights.isfinite().all()
-
-
 def test_padding_of_any_value_is_harmless() -> None:
     mask = torch.tensor([[True, False, False]])
     logp = torch.tensor([[-1.0, float("-inf"), float("nan")]], requires_grad=True)
@@ -126,6 +267,19 @@ def test_padding_of_any_value_is_harmless() -> None:
             "unknown aggregation 'token_men'; did you mean 'token_mean'?",
         ),
         (lambda: algorithm("sft", constant_length=0), "constant_length must be at least 1, not 0"),
+        (lambda: algorithm("grpo", clip_low=-0.1), "option clip_low must be a number of at least 0, not -0.1"),
+        (lambda: algorithm("grpo", clip_low="0.2"), "option clip_low must be a number of at least 0, not '0.2'"),
+        (lambda: algorithm("grpo", std_ddof=2), "option std_ddof must be 0 or 1, not 2"),
+        (lambda: algorithm("pass_at_k", pass_k=1.5), "option pass_k must be an integer of at least 0, not 1.5"),
+        (
+            lambda: algorithm("grpo", kl_estimator="k4"),
+            "option kl_estimator must be 'k1' or 'k2' or 'k3', not 'k4'",
+        ),
+        (
+            lambda: algorithm("grpo", dual_clip=True),
+            "option dual_clip must be a number of at least 0 or None, not True",
+        ),
+        (lambda: register(algorithm("grpo")), "an algorithm named 'grpo' is registered already"),
     ],
 )
 def test_errors_name_the_nearest(call: object, message: str) -> None:
@@ -144,3 +298,67 @@ def test_a_row_of_table_1() -> None:
     row = algorithm("grpo", clip_high=0.28).row()
     assert (row["reference"], row["mask"], row["options"]["clip_high"]) == ("π_old", "clip", 0.28)
     assert set(row) == {"name", "reference", "advantage", "mask", "estimator", "source", "options"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "missing"),
+    [
+        (
+            "grpo",
+            {"kl_coefficient": 0.1},
+            "reference_logp (log-probs of a frozen reference model, f[B,T]) for its kl_penalty",
+        ),
+        ("grpo", {"engine_cap": 2.0}, "engine_logp (log-probs that the rollout engine gave, f[B,T]) for its truncated"),
+        ("high_entropy", {}, "entropy (the policy's entropy at each token, f[B,T]) for its high_entropy"),
+        ("dpo", {}, "reference_logp (log-probs of a frozen reference model, f[B,T]) for its preference"),
+        (
+            "sft",
+            {"entropy_coefficient": 0.1},
+            "entropy (the policy's entropy at each token, f[B,T]) for its entropy_coefficient",
+        ),
+    ],
+)
+def test_a_missing_statistic_is_named(name: str, options: dict[str, float], missing: str) -> None:
+    logp = torch.zeros(2, 3, requires_grad=True)
+    with pytest.raises(ValueError, match=f"^{re.escape(f'algorithm {name!r} needs {missing}')}$"):
+        algorithm(name, **options).loss(logp, None, torch.zeros(2), torch.ones(2, 3).bool())
+
+
+def test_an_unknown_statistic_is_named() -> None:
+    @part("π_old")
+    def mine(log_p: Tensor) -> Tensor:
+        return log_p
+
+    message = "mine reads 'log_p', which is no statistic there; did you mean 'logp'?"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        dataclasses.replace(algorithm("grpo"), reference=mine)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("ppo", {}, "algorithm 'ppo' needs mask (the completions' tokens, b[B,T]) for its gae"),
+        (
+            "ppo",
+            {"mask": torch.ones(2, 3)},
+            "algorithm 'ppo' needs values (the value head's estimates, f[B,T]) for its gae",
+        ),
+        ("grpo", {"rewards": torch.zeros(2, 3)}, "rewards by token need the mask"),
+        ("grpo", {"rewards": torch.zeros(2).int()}, "rewards must be floating point, got torch.int32"),
+        ("grpo", {"groups": torch.zeros(3)}, "rewards must have shape (3,), got (2,)"),
+        ("reinforce_pp", {"batch_statistics": "tokens"}, "batch_statistics='tokens' needs the mask"),
+    ],
+)
+def test_what_advantages_lack_is_named(name: str, arguments: dict[str, Any], message: str) -> None:
+    options = {key: value for key, value in arguments.items() if key == "batch_statistics"}
+    given = {"rewards": torch.zeros(2), "groups": torch.zeros(2), **arguments}
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        algorithm(name, **options).advantages(**{key: given[key] for key in given if key not in options})
+
+
+def test_a_surrogate_of_nothing_is_zero() -> None:
+    logp = torch.zeros(2, 0, requires_grad=True)
+    mask = torch.zeros(2, 0, dtype=torch.bool)
+    alg = algorithm("clip_cov")
+    assert alg.loss(logp, None, torch.zeros(2), mask).item() == 0
+    assert surrogate(logp, alg.weights(logp, None, torch.zeros(2), mask), torch.ones(2)).item() == 0

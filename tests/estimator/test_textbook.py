@@ -2,15 +2,18 @@
 
 One test for all: an algorithm that is registered without a textbook loss below fails it.
 
-Shapes: B rows, T tokens. Each textbook loss is a function of (logp, old_logp, rewards, groups, mask) built of torch
-primitives only; its gradient must equal −normaliser · w to 1e-10 in float64. The batches are ragged and reach every
-branch: ratios far inside and outside the clip range on both sides, groups of equal rewards, groups of one, uneven groups, rows
-without a token.
+Shapes: B rows, T tokens. Each textbook loss is a function of (logp, batch) built of torch primitives only; its gradient
+must equal −normaliser · w to 1e-10 in float64. The batches are ragged and reach every branch: ratios far inside and
+outside the clip range on both sides, groups of equal rewards, groups of one, uneven groups, rows without a token.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +21,33 @@ from torch import Tensor
 
 from unigrad.estimator import algorithm, algorithm_names
 
-Loss = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+
+@dataclass
+class Batch:
+    logp: Tensor
+    old: Tensor
+    rewards: Tensor
+    groups: Tensor
+    mask: Tensor
+    reference: Tensor
+    engine: Tensor
+    entropy: Tensor
+    values: Tensor
+
+    @property
+    def optional(self) -> dict[str, Tensor]:
+        return {
+            "reference_logp": self.reference,
+            "engine_logp": self.engine,
+            "entropy": self.entropy,
+            "groups": self.groups,
+        }
+
+
+Loss = Callable[[Tensor, Batch], Tensor]
+
+
+# How token losses are averaged, in the papers' own words.
 
 
 def row_mean_then_mean(token_losses: Tensor, mask: Tensor) -> Tensor:
@@ -26,100 +55,371 @@ def row_mean_then_mean(token_losses: Tensor, mask: Tensor) -> Tensor:
     return ((token_losses * mask).sum(1) / mask.sum(1).clamp(min=1)).mean()
 
 
-def zscores(rewards: Tensor, groups: Tensor) -> Tensor:
+def token_mean(token_losses: Tensor, mask: Tensor) -> Tensor:
+    """DAPO, Eq. 8: 1/Σ|τ_i| Σ_i Σ_t."""
+    return token_losses[mask].mean()
+
+
+def row_sum_then_mean(token_losses: Tensor, mask: Tensor) -> Tensor:
+    return (token_losses * mask).sum(1).mean()
+
+
+# Advantages, one number a row [B,1].
+
+
+def zscores(b: Batch) -> Tensor:
     """Eq. 5 with the sample std and ε = 1e-6; 0 for groups of one."""
-    out = torch.zeros_like(rewards)
-    for group in groups.unique():
-        members = rewards[groups == group]
+    out = torch.zeros_like(b.rewards)
+    for group in b.groups.unique():
+        members = b.rewards[b.groups == group]
         if len(members) > 1:
-            out[groups == group] = (members - members.mean()) / (members.std() + 1e-6)
+            out[b.groups == group] = (members - members.mean()) / (members.std() + 1e-6)
+    return out[:, None]
+
+
+def centred(b: Batch) -> Tensor:
+    out = torch.zeros_like(b.rewards)
+    for group in b.groups.unique():
+        members = b.rewards[b.groups == group]
+        out[b.groups == group] = members - members.mean()
+    return out[:, None]
+
+
+def minus_mean_of_the_others(b: Batch) -> Tensor:
+    out = torch.zeros_like(b.rewards)
+    for i in range(len(b.rewards)):
+        others = [b.rewards[j] for j in range(len(b.rewards)) if j != i and b.groups[j] == b.groups[i]]
+        if others:
+            out[i] = b.rewards[i] - torch.stack(others).mean()
+    return out[:, None]
+
+
+def batch_zscores(b: Batch) -> Tensor:
+    return ((b.rewards - b.rewards.mean()) / (b.rewards.std() + 1e-6))[:, None]
+
+
+def batch_zscores_by_token(b: Batch) -> Tensor:
+    """verl: whitening of the rewards spread over their tokens, unbiased variance."""
+    spread = b.rewards[:, None].expand_as(b.logp)
+    tokens = spread[b.mask]
+    return (spread - tokens.mean()) / (tokens.std() + 1e-6)
+
+
+def centred_over_batch_std(b: Batch) -> Tensor:
+    return centred(b) / (centred(b).std() + 1e-6)
+
+
+def pass_at_k(k: int) -> Callable[[Batch], Tensor]:
+    """Pass@k training's bootstrap in full: every k of the group's rollouts are a team that shares its best reward;
+    teams' rewards are z-scored (population std), and a rollout has the mean over the teams it is in."""
+
+    def advantages(b: Batch) -> Tensor:
+        out = torch.zeros_like(b.rewards)
+        for group in b.groups.unique():
+            rows = (b.groups == group).nonzero()[:, 0].tolist()
+            teams = list(combinations(rows, k))
+            if not teams:
+                continue
+            best = torch.stack([b.rewards[list(team)].max() for team in teams])
+            std = best.std(correction=0)
+            if std > 0:
+                for row in rows:
+                    mine = torch.tensor([row in team for team in teams])
+                    out[row] = ((best[mine] - best.mean()) / std).mean()
+        return out[:, None]
+
+    return advantages
+
+
+def gae(b: Batch) -> Tensor:
+    """Σ_l (γλ)^l δ_{t+l}, with γ = 1, λ = 0.95, V = 0 after the last token, where the reward is."""
+    out = torch.zeros_like(b.logp)
+    for i, length in enumerate(b.mask.sum(1).tolist()):
+        v = [*b.values[i, :length], torch.tensor(0.0)]
+        deltas = [(b.rewards[i] if t == length - 1 else 0.0) + v[t + 1] - v[t] for t in range(length)]
+        for t in range(length):
+            out[i, t] = sum(0.95 ** (s - t) * deltas[s] for s in range(t, length))
     return out
 
 
-def centred(rewards: Tensor, groups: Tensor) -> Tensor:
-    out = torch.zeros_like(rewards)
-    for group in groups.unique():
-        members = rewards[groups == group]
-        out[groups == group] = members - members.mean()
-    return out
+def whitened_gae(b: Batch) -> Tensor:
+    advantages = gae(b)
+    tokens = advantages[b.mask]
+    return (advantages - tokens.mean()) / (tokens.std() + 1e-8)
 
 
-def clipped(logp: Tensor, old: Tensor, advantages: Tensor, low: float = 0.2, high: float = 0.2) -> Tensor:
-    """−min(r·A, clip(r, 1−low, 1+high)·A), Schulman et al. 2017, Eq. 7."""
+# Token losses [B,T].
+
+
+def clipped(
+    logp: Tensor, old: Tensor, advantages: Tensor, low: float = 0.2, high: float = 0.2, dual: float | None = None
+) -> Tensor:
+    """−min(r·A, clip(r, 1−low, 1+high)·A), Schulman et al. 2017, Eq. 7; dual clip: Ye et al. 2020, Eq. 5."""
     ratio = (logp - old).exp()
-    advantages = advantages[:, None]
-    return -torch.minimum(ratio * advantages, ratio.clamp(1 - low, 1 + high) * advantages)
+    objective = torch.minimum(ratio * advantages, ratio.clamp(1 - low, 1 + high) * advantages)
+    if dual is not None:
+        objective = torch.where(advantages < 0, torch.maximum(objective, dual * advantages), objective)
+    return -objective
 
 
-def sft(logp: Tensor, old: Tensor, rewards: Tensor, groups: Tensor, mask: Tensor) -> Tensor:
-    return row_mean_then_mean(-logp, mask)
+def clip_loss(
+    advantages: Callable[[Batch], Tensor], aggregate: Callable[[Tensor, Tensor], Tensor], **clip: Any
+) -> Loss:
+    return lambda logp, b: aggregate(clipped(logp, b.old, advantages(b), **clip), b.mask)
 
 
-def reinforce(logp: Tensor, old: Tensor, rewards: Tensor, groups: Tensor, mask: Tensor) -> Tensor:
-    signs = torch.where(rewards > 0, 1.0, -1.0)[:, None]
-    return -(signs * logp * mask).sum() / len(logp)
+def sft(logp: Tensor, b: Batch) -> Tensor:
+    return row_mean_then_mean(-logp, b.mask)
 
 
-def grpo(logp: Tensor, old: Tensor, rewards: Tensor, groups: Tensor, mask: Tensor) -> Tensor:
-    return row_mean_then_mean(clipped(logp, old, zscores(rewards, groups)), mask)
+def reinforce(logp: Tensor, b: Batch) -> Tensor:
+    signs = torch.where(b.rewards > 0, 1.0, -1.0)[:, None]
+    return -(signs * logp * b.mask).sum() / len(logp)
 
 
-def dr_grpo(logp: Tensor, old: Tensor, rewards: Tensor, groups: Tensor, mask: Tensor) -> Tensor:
+def dr_grpo(logp: Tensor, b: Batch) -> Tensor:
     # (1/(B·L)) Σ_i Σ_t with L the default constant length.
-    return (clipped(logp, old, centred(rewards, groups)) * mask).sum() / (len(logp) * 1024)
+    return (clipped(logp, b.old, centred(b)) * b.mask).sum() / (len(logp) * 1024)
 
 
-TEXTBOOK: dict[str, Loss] = {"sft": sft, "reinforce": reinforce, "grpo": grpo, "dr_grpo": dr_grpo}
+def rloo(logp: Tensor, b: Batch) -> Tensor:
+    return row_sum_then_mean(-(logp - b.old).exp() * minus_mean_of_the_others(b), b.mask)
 
 
-def batch(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """logp, old logp f[B,T], rewards f[B], groups i[B], mask b[B,T]: ragged, with every special case."""
+def rloo_sequence(logp: Tensor, b: Batch) -> Tensor:
+    """TRL's RLOO: PPO's clip of the exp of the SUM of log-ratios, mean over rows."""
+    row_logp, row_old = ((each * b.mask).sum(1, keepdim=True) for each in (logp, b.old))
+    return clipped(row_logp, row_old, minus_mean_of_the_others(b)).mean()
+
+
+def cispo(low: float = -math.inf, high: float = 0.28, mask_low: float = math.inf, mask_high: float = math.inf) -> Loss:
+    """MiniMax-M1, Eq. 4–7: sg(clip(r, 1−low, 1+high))·A·M·log π over all tokens."""
+
+    def loss(logp: Tensor, b: Batch) -> Tensor:
+        ratio = (logp - b.old).exp().detach()
+        advantages = zscores(b)
+        dropped = ((advantages > 0) & (ratio > 1 + mask_high)) | ((advantages < 0) & (ratio < 1 - mask_low))
+        return token_mean(-ratio.clamp(low, 1 + high) * advantages * ~dropped * logp, b.mask)
+
+    return loss
+
+
+def gspo(logp: Tensor, b: Batch) -> Tensor:
+    """Zheng et al. 2025: s = (π_θ(τ)/π_old(τ))^(1/|τ|), clipped, mean over rows; s is differentiated."""
+    log_ratio = ((logp - b.old) * b.mask).sum(1, keepdim=True) / b.mask.sum(1, keepdim=True).clamp(min=1)
+    return clipped(log_ratio, torch.zeros_like(log_ratio), zscores(b), 3e-4, 4e-4).mean()
+
+
+def covariances(logp: Tensor, b: Batch) -> Tensor:
+    logp, advantages = logp.detach(), zscores(b).expand_as(logp)
+    return (advantages - advantages[b.mask].mean()) * (logp - logp[b.mask].mean())
+
+
+def clip_cov(logp: Tensor, b: Batch) -> Tensor:
+    """Every token of covariance in (0.1, 5) that PPO does not clip already loses its gradient (share 1: no draw)."""
+    cov = covariances(logp, b)
+    losses = clipped(logp, b.old, zscores(b))
+    return token_mean(torch.where((cov > 0.1) & (cov < 5), losses.detach(), losses), b.mask)
+
+
+def kl_cov(logp: Tensor, b: Batch) -> Tensor:
+    cov = torch.where(b.mask, covariances(logp, b), -math.inf)
+    chosen = torch.zeros_like(b.mask)
+    best = cov.flatten().topk(int(0.2 * b.mask.sum())).indices
+    chosen.view(-1)[best] = True
+    ratio = (logp - b.old).exp()
+    return token_mean(-ratio * zscores(b) + chosen * 1.0 * (logp - b.old).abs(), b.mask)
+
+
+def high_entropy(logp: Tensor, b: Batch) -> Tensor:
+    tokens = b.entropy[b.mask].sort(descending=True).values
+    threshold = tokens[math.ceil(0.2 * len(tokens)) - 1]
+    losses = clipped(logp, b.old, zscores(b), 0.2, 0.28) * (b.entropy >= threshold)
+    return token_mean(losses, b.mask)
+
+
+def srft(logp: Tensor, b: Batch) -> Tensor:
+    """Eq. 19."""
+    return row_mean_then_mean(-logp.exp() * zscores(b), b.mask)
+
+
+def luffy(logp: Tensor, b: Batch) -> Tensor:
+    """Yan et al. 2025: f(x) = x/(x+γ) of the ratio with π_φ = 1, γ = 0.1."""
+    return token_mean(-logp.exp() / (logp.exp() + 0.1) * zscores(b), b.mask)
+
+
+def dft(logp: Tensor, b: Batch) -> Tensor:
+    return token_mean(-logp.exp().detach() * logp, b.mask)
+
+
+def dpo(logp: Tensor, b: Batch) -> Tensor:
+    """Rafailov et al. 2023, Eq. 7: −log σ(β log-ratio of the winner − of the loser), mean over a group's pairs; a group
+    weighs as many rows as it has."""
+    scores = 0.1 * ((logp - b.reference) * b.mask).sum(1)
+    total = logp.new_zeros(())
+    for group in b.groups.unique():
+        rows = ((b.groups == group) & b.mask.any(1)).nonzero()[:, 0].tolist()
+        pairs = [(winner, loser) for winner in rows for loser in rows if b.rewards[winner] > b.rewards[loser]]
+        losses = [-torch.nn.functional.logsigmoid(scores[winner] - scores[loser]) for winner, loser in pairs]
+        if losses:
+            total = total + len(rows) * torch.stack(losses).mean()
+    return total / len(logp)
+
+
+def with_kl(estimator: str, clamp: float = math.inf) -> Loss:
+    def loss(logp: Tensor, b: Batch) -> Tensor:
+        d = logp - b.reference
+        kl = {"k1": d, "k2": d**2 / 2, "k3": (-d).exp() - 1 + d}[estimator]
+        return row_mean_then_mean(clipped(logp, b.old, zscores(b)) + 0.5 * kl.clamp(max=clamp), b.mask)
+
+    return loss
+
+
+def with_engine_cap(logp: Tensor, b: Batch) -> Tensor:
+    """Truncated importance sampling: the PPO loss times sg(min(π_old/π_engine, C)), as in verl and TRL."""
+    factor = (b.old - b.engine).exp().clamp(max=1.1)
+    return row_mean_then_mean(clipped(logp, b.old, zscores(b)) * factor, b.mask)
+
+
+def with_off_policy_mask(logp: Tensor, b: Batch) -> Tensor:
+    """DeepSeek-V3.2: M = 0 where Â < 0 and (1/|τ|) Σ log(π_old/π_θ) > δ."""
+    drift = ((b.old - logp.detach()) * b.mask).sum(1, keepdim=True) / b.mask.sum(1, keepdim=True).clamp(min=1)
+    kept = ~((zscores(b) < 0) & (drift > 0.1))
+    return row_mean_then_mean(clipped(logp, b.old, zscores(b)) * kept, b.mask)
+
+
+def with_trust_region(logp: Tensor, b: Batch) -> Tensor:
+    """§B.2: REINFORCE with r − λ·sg(log π_θ(τ)/π_ref(τ))."""
+    signs = torch.where(b.rewards > 0, 1.0, -1.0)
+    advantages = signs - 0.3 * ((logp.detach() - b.reference) * b.mask).sum(1)
+    return row_sum_then_mean(-advantages[:, None] * logp, b.mask)
+
+
+TEXTBOOK: list[tuple[str, dict[str, Any], Loss]] = [
+    ("sft", {}, sft),
+    ("reinforce", {}, reinforce),
+    ("reinforce", {"trust_region": 0.3}, with_trust_region),
+    ("ppo", {}, clip_loss(gae, token_mean)),
+    ("ppo", {"whiten": True}, clip_loss(whitened_gae, token_mean)),
+    ("grpo", {}, clip_loss(zscores, row_mean_then_mean)),
+    ("grpo", {"dual_clip": 3.0}, clip_loss(zscores, row_mean_then_mean, dual=3.0)),
+    ("grpo", {"kl_coefficient": 0.5, "kl_estimator": "k1"}, with_kl("k1")),
+    ("grpo", {"kl_coefficient": 0.5, "kl_estimator": "k2"}, with_kl("k2")),
+    ("grpo", {"kl_coefficient": 0.5, "kl_estimator": "k3"}, with_kl("k3")),
+    ("grpo", {"kl_coefficient": 0.5, "kl_clamp": 1.0}, with_kl("k3", clamp=1.0)),
+    ("grpo", {"engine_cap": 1.1}, with_engine_cap),
+    ("grpo", {"off_policy_delta": 0.1}, with_off_policy_mask),
+    ("dr_grpo", {}, dr_grpo),
+    ("dapo", {}, clip_loss(zscores, token_mean, high=0.28)),
+    ("rloo", {}, rloo),
+    ("rloo_sequence", {}, rloo_sequence),
+    ("reinforce_pp", {}, clip_loss(batch_zscores, token_mean)),
+    ("reinforce_pp", {"batch_statistics": "tokens"}, clip_loss(batch_zscores_by_token, token_mean)),
+    ("reinforce_pp_baseline", {}, clip_loss(centred_over_batch_std, token_mean)),
+    ("cispo", {}, cispo()),
+    ("cispo", {"cap_low": 0.2, "mask_low": 0.6, "mask_high": 1.0}, cispo(1 - 0.2, 0.28, 0.6, 1.0)),
+    ("gspo", {}, gspo),
+    ("clip_cov", {"cov_share": 1.0, "cov_low": 0.1}, clip_cov),
+    ("kl_cov", {"kl_cov_share": 0.2}, kl_cov),
+    ("high_entropy", {}, high_entropy),
+    ("pass_at_k", {"pass_k": 2}, clip_loss(pass_at_k(2), row_mean_then_mean)),
+    ("srft", {}, srft),
+    ("luffy", {}, luffy),
+    ("dft", {}, dft),
+    ("dpo", {}, dpo),
+]
+
+
+def batch(seed: int) -> Batch:
+    """Ragged, with every special case."""
     generator = torch.Generator().manual_seed(seed)
+
+    def uniform() -> Tensor:
+        return torch.rand(12, 7, generator=generator, dtype=torch.float64)
+
     groups = torch.tensor([3, 3, 3, 3, 7, 7, 7, 1, 5, 5, 9, 9])  # sizes 4, 3, 1, 2, 2
     rewards = torch.tensor([1.0, 0, 0, 1, 0, 1, 0, 1, 1, 1, 0, 0], dtype=torch.float64)  # groups 5 and 9 are equal
     lengths = torch.tensor([7, 1, 4, 6, 2, 7, 3, 5, 7, 2, 0, 4])
-    mask = torch.arange(7) < lengths[:, None]
     order = torch.randperm(len(groups), generator=generator)
-    old = -torch.rand(12, 7, generator=generator, dtype=torch.float64) * 3 - 0.01
+    old = -uniform() * 3 - 0.01
     # Log-ratios of ±0.05 stay inside the clip range, ±0.5 and ±2 leave it, on either side.
     steps = torch.tensor([-2.0, -0.5, -0.05, 0.0, 0.05, 0.5, 2.0], dtype=torch.float64)
-    logp = old + steps[torch.randint(7, (12, 7), generator=generator)]
-    return logp, old, rewards[order], groups[order], mask[order]
+    return Batch(
+        logp=old + steps[torch.randint(7, (12, 7), generator=generator)],
+        old=old,
+        rewards=rewards[order],
+        groups=groups[order],
+        mask=(torch.arange(7) < lengths[:, None])[order],
+        reference=-uniform() * 3,
+        engine=old + 0.4 * uniform() - 0.2,
+        entropy=uniform(),
+        values=uniform(),
+    )
 
 
-@pytest.mark.parametrize("name", algorithm_names())
+def test_every_registered_algorithm_has_its_textbook_loss() -> None:
+    assert {name for name, _, _ in TEXTBOOK} == set(algorithm_names())
+
+
+@pytest.mark.parametrize(("name", "options", "loss"), TEXTBOOK, ids=lambda each: "" if callable(each) else str(each))
 @pytest.mark.parametrize("seed", range(5))
-def test_gradient_of_the_textbook_loss_is_minus_normaliser_times_weight(name: str, seed: int) -> None:
-    logp, old, rewards, groups, mask = batch(seed)
-    alg = algorithm(name)
-    advantages = alg.advantages(rewards, groups)
-    weights = alg.weights(logp, old, advantages, mask)
-    expected = -alg.normaliser(mask.sum(1))[:, None] * weights
+def test_gradient_of_the_textbook_loss_is_minus_normaliser_times_weight(
+    seed: int, name: str, options: dict[str, Any], loss: Loss
+) -> None:
+    b = batch(seed)
+    alg = algorithm(name, **options)
+    advantages = alg.advantages(b.rewards, b.groups, values=b.values, mask=b.mask)
+    weights = alg.weights(b.logp, b.old, advantages, b.mask, **b.optional)
+    expected = -alg.normaliser(b.mask.sum(1))[:, None] * weights
+    assert expected.any()
 
-    textbook_logp = logp.clone().requires_grad_()
-    TEXTBOOK[name](textbook_logp, old, rewards, groups, mask).backward()
+    textbook_logp = b.logp.clone().requires_grad_()
+    loss(textbook_logp, b).backward()
     assert textbook_logp.grad is not None
-    torch.testing.assert_close(textbook_logp.grad, expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(textbook_logp.grad, expected, rtol=1e-12, atol=1e-10)
 
-    own_logp = logp.clone().requires_grad_()
-    alg.loss(own_logp, old, advantages, mask).backward()
+    own_logp = b.logp.clone().requires_grad_()
+    alg.loss(own_logp, b.old, advantages, b.mask, **b.optional).backward()
     assert own_logp.grad is not None
-    torch.testing.assert_close(own_logp.grad, expected, rtol=0, atol=1e-14)
+    torch.testing.assert_close(own_logp.grad, expected, rtol=1e-14, atol=1e-14)
     assert not weights.requires_grad
-    assert (weights[~mask] == 0).all()
+    assert (weights[~b.mask] == 0).all()
 
 
-@pytest.mark.parametrize("name", ["grpo", "dr_grpo"])
+@pytest.mark.parametrize("name", ["grpo", "dr_grpo", "dapo"])
 def test_the_batches_reach_both_sides_of_the_clip(name: str) -> None:
-    logp, old, rewards, groups, mask = batch(0)
+    b = batch(0)
     alg = algorithm(name)
-    advantages = alg.advantages(rewards, groups)[:, None].expand_as(logp)
-    weights = alg.weights(logp, old, advantages, mask)
-    cut = mask & (weights == 0)
+    advantages = alg.advantages(b.rewards, b.groups)[:, None].expand_as(b.logp)
+    weights = alg.weights(b.logp, b.old, advantages, b.mask)
+    cut = b.mask & (weights == 0)
     for sign in (1, -1):
         assert (cut & (advantages.sign() == sign)).any()
         assert ((weights != 0) & (advantages.sign() == sign)).any()
     # Clipping is one-sided: far below the range a good token still trains, far above it a bad one does.
-    ratio = (logp - old).exp()
-    assert (weights[mask & (advantages > 0) & (ratio < 0.7)] != 0).all()
-    assert (weights[mask & (advantages < 0) & (ratio > 1.5)] != 0).all()
+    ratio = (b.logp - b.old).exp()
+    assert (weights[b.mask & (advantages > 0) & (ratio < 0.7)] != 0).all()
+    assert (weights[b.mask & (advantages < 0) & (ratio > 1.5)] != 0).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("gspo", {}),
+        ("rloo_sequence", {}),
+        ("clip_cov", {"cov_share": 1.0, "cov_low": 0.1}),
+        ("high_entropy", {}),
+        ("grpo", {"dual_clip": 3.0}),
+        ("grpo", {"off_policy_delta": 0.1}),
+        ("cispo", {"mask_low": 0.6, "mask_high": 1.0}),
+    ],
+    ids=str,
+)
+def test_every_other_mask_cuts_some_tokens_and_leaves_some(name: str, options: dict[str, Any]) -> None:
+    b = batch(0)
+    alg = algorithm(name, **options)
+    advantages = alg.advantages(b.rewards, b.groups)
+    weights = alg.weights(b.logp, b.old, advantages, b.mask, **b.optional)
+    trains = b.mask & (advantages != 0)[:, None]
+    assert (weights[trains] == 0).any()
+    assert (weights[trains] != 0).any()

@@ -1,12 +1,15 @@
 """Advantage estimates, Â of Eq. 6: how much better a trajectory is than its peers.
 
-Shapes: B rows. Every estimate reads `rewards` f[B] and, where it compares, `groups` i[B] (rows of one question share a
-number; they need not be neighbours) and gives f[B]. `on_policy` b[B] is False for demonstrations: statistics of a group
-are those of its on-policy rows alone unless the estimate says otherwise.
-A group of one, or of equal rewards, has advantage 0 wherever the estimate is relative to the group.
+Shapes: B rows, T tokens. Every estimate reads `rewards` f[B] and, where it compares, `groups` i[B] (rows of one
+question share a number; they need not be neighbours) and gives f[B]. `on_policy` b[B] is False for demonstrations:
+statistics of a group are those of its on-policy rows alone unless the estimate says otherwise. `mask` b[B,T],
+`values` f[B,T] (the value head's) and `token_rewards` f[B,T] serve those that look at tokens. A group of one, or of
+equal rewards, has advantage 0 wherever the estimate is relative to the group.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -26,6 +29,12 @@ def plus_minus_one(rewards: Tensor) -> Tensor:
     return torch.where(rewards > 0, 1.0, -1.0).to(rewards.dtype)
 
 
+@part("R")
+def reward(rewards: Tensor) -> Tensor:
+    """The raw score, Â_RL of Eq. 4: no baseline. f[B]."""
+    return rewards
+
+
 def _group_sums(values: Tensor, groups: Tensor) -> Tensor:
     """Each row's sum of `values` f[B] over its group. f[B]."""
     _, index = torch.unique(groups, return_inverse=True)
@@ -34,7 +43,10 @@ def _group_sums(values: Tensor, groups: Tensor) -> Tensor:
 
 
 def _centred(rewards: Tensor, groups: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
-    """R − mean over the group's members, exactly 0 where their rewards are equal; and how many they are. f[B]."""
+    """R − mean over the group's members, exactly 0 where their rewards are equal; and how many they are. f[B].
+
+    members: b[B], or f[B] where a row counts several times.
+    """
     weight = members.to(rewards.dtype)
     count = _group_sums(weight, groups).clamp(min=1)
     centred = rewards - _group_sums(rewards * weight, groups) / count
@@ -42,27 +54,177 @@ def _centred(rewards: Tensor, groups: Tensor, members: Tensor) -> tuple[Tensor, 
     spread = _group_sums(weight * centred.abs(), groups) / count
     scale = _group_sums(weight * rewards.abs(), groups) / count
     flat = spread <= 8 * torch.finfo(rewards.dtype).eps * scale
-    return torch.where(flat & members, 0.0, centred), count
+    return torch.where((weight > 0) & ~flat, centred, 0.0), count
+
+
+def _standardised(
+    centred: Tensor, count: Tensor, groups: Tensor, members: Tensor, std_ddof: int, std_epsilon: float
+) -> Tensor:
+    """centred / (std + ε) of `_centred`'s results, 0 where they are 0. f[B]."""
+    squares = _group_sums(members * centred.square(), groups)
+    std = (squares / (count - std_ddof).clamp(min=1)).sqrt()
+    # Where all is equal, and ε is 0, the quotient is 0/0.
+    return torch.where(centred != 0, centred / (std + std_epsilon), 0.0)
 
 
 @part("R − mean(R)")
 def group_centred(rewards: Tensor, groups: Tensor, on_policy: Tensor) -> Tensor:
-    """R − mean over the on-policy group: no division by the std (Dr. GRPO, Liu et al., 2025). f[B]."""
-    centred, count = _centred(rewards, groups, on_policy)
-    return torch.where(on_policy & (count > 1), centred, 0.0)
+    """R − mean over the on-policy group, undivided by its std (Dr. GRPO, Liu et al., 2025, arXiv:2503.20783). f[B]."""
+    return _centred(rewards, groups, on_policy)[0]
 
 
 @part("(R − mean(R)) / std(R)")
 def group_zscore(
-    rewards: Tensor, groups: Tensor, on_policy: Tensor, *, std_ddof: int = 1, std_epsilon: float = 1e-6
+    rewards: Tensor, groups: Tensor, on_policy: Tensor, *, std_ddof: Literal[0, 1] = 1, std_epsilon: float = 1e-6
 ) -> Tensor:
     """(R − mean) / (std + ε) over the on-policy group (GRPO, Eq. 5 and 17). f[B].
 
-    Conventions differ: `std_ddof` 1 is the sample standard deviation (TRL, verl and oat), 0 the population's; ε is 1e-6
-    as in verl (TRL 1e-4, oat 1e-8).
+    Conventions differ: `std_ddof` 1 is the sample standard deviation (TRL, verl and oat), 0 the population's; ε is
+    1e-6 as in verl (TRL 1e-4, oat 1e-8). A group of one: 0, as in TRL (verl: R).
     """
     centred, count = _centred(rewards, groups, on_policy)
-    squares = _group_sums(torch.where(on_policy, centred.square(), 0.0), groups)
-    std = (squares / (count - std_ddof).clamp(min=1)).sqrt()
-    # Where all is equal, and ε is 0, the quotient is 0/0.
-    return torch.where(on_policy & (count > 1) & (centred != 0), centred / (std + std_epsilon), 0.0)
+    return _standardised(centred, count, groups, on_policy, std_ddof, std_epsilon)
+
+
+@part("(R − mean(R_on∪off)) / std(R_on∪off)")
+def union_zscore(
+    rewards: Tensor,
+    groups: Tensor,
+    *,
+    std_ddof: Literal[0, 1] = 1,
+    std_epsilon: float = 1e-6,
+    normalise_std: bool = True,
+) -> Tensor:
+    """(R − mean) / (std + ε) over the group's rollouts and demonstrations alike (SRFT, LUFFY: Table 1). f[B].
+
+    `normalise_std` False only centres, as LUFFY's authors' code: 3 failures and a correct demonstration have
+    −0.25 and +0.75. SRFT's authors' code uses no group statistics on rollouts (+0.1·e^H where solved, else −1): not
+    offered.
+    """
+    everyone = torch.ones_like(rewards, dtype=torch.bool)
+    centred, count = _centred(rewards, groups, everyone)
+    return _standardised(centred, count, groups, everyone, std_ddof, std_epsilon) if normalise_std else centred
+
+
+@part("R − mean(R of the others)")
+def leave_one_out(rewards: Tensor, groups: Tensor, on_policy: Tensor) -> Tensor:
+    """R minus the mean of the group's OTHER on-policy rows: an unbiased baseline. f[B].
+
+    (RLOO, Ahmadian et al., 2024, arXiv:2402.14740.) A group of one has no others: 0, as in TRL (verl: R).
+    """
+    centred, count = _centred(rewards, groups, on_policy)
+    return centred * count / (count - 1).clamp(min=1)
+
+
+@part("(R − mean(R_batch)) / std(R_batch)", whole_batch=True)
+def reinforce_pp(
+    rewards: Tensor,
+    on_policy: Tensor,
+    mask: Tensor | None = None,
+    *,
+    std_epsilon: float = 1e-6,
+    batch_statistics: Literal["rows", "tokens"] = "rows",
+) -> Tensor:
+    """(R − mean) / (std + ε) over the batch's on-policy rows (REINFORCE++, Hu et al., 2025, arXiv:2501.03262). f[B].
+
+    `batch_statistics` "tokens" counts a row once a token, as verl and OpenRLHF do, and needs the mask. A row has one
+    advantage whatever holes its mask has; in verl the tokens before a hole have return 0.
+    """
+    members = on_policy.to(rewards.dtype)
+    if batch_statistics == "tokens":
+        if mask is None:
+            raise ValueError("batch_statistics='tokens' needs the mask")
+        members = members * mask.sum(dim=1)
+    batch = torch.zeros_like(rewards, dtype=torch.int64)
+    centred, count = _centred(rewards, batch, members)
+    return _standardised(centred, count, batch, members, 1, std_epsilon)
+
+
+@part("(R − mean(R)) / std(batch)", whole_batch=True)
+def reinforce_pp_baseline(rewards: Tensor, groups: Tensor, on_policy: Tensor, *, std_epsilon: float = 1e-6) -> Tensor:
+    """R − mean of the group, over the batch's std of that (REINFORCE++-baseline, Hu et al., 2025). f[B].
+
+    The rows' batch mean of group-centred rewards is 0, so nothing is centred twice. verl whitens over tokens, where
+    that mean is not 0, and so gives groups of equal rewards a small advantage: not offered.
+    """
+    centred, _ = _centred(rewards, groups, on_policy)
+    batch = torch.zeros_like(groups)
+    return _standardised(centred, on_policy.sum().to(rewards.dtype), batch, on_policy, 1, std_epsilon)
+
+
+@part("pass@k(R)")
+def pass_at_k(rewards: Tensor, groups: Tensor, on_policy: Tensor, *, pass_k: int = 4) -> Tensor:
+    """The analytic advantage of pass@k training (Chen et al., 2025, arXiv:2508.10751). f[B].
+
+    With N on-policy rows, N⁻ of them unsolved (R ≤ 0): R̄ = 1 − C(N⁻,k)/C(N,k), σ² = R̄(1 − R̄), and
+    Â = (1 − R̄)/σ for a solved row, (1 − R̄ − C(N⁻−1,k−1)/C(N−1,k−1))/σ for another: z-scores of all groups of k,
+    averaged over those that hold the row. 0 where N ≤ k or σ is 0.
+    """
+    solved = rewards > 0
+    count = _group_sums(on_policy.to(rewards.dtype), groups)
+    unsolved = _group_sums((on_policy & ~solved).to(rewards.dtype), groups)
+    all_fail, others_fail = torch.ones_like(rewards), torch.ones_like(rewards)
+    for drawn in range(pass_k):
+        all_fail = all_fail * ((unsolved - drawn) / (count - drawn).clamp(min=1)).clamp(min=0)
+        if drawn:
+            others_fail = others_fail * ((unsolved - drawn) / (count - drawn).clamp(min=1)).clamp(min=0)
+    sigma = (all_fail * (1 - all_fail)).sqrt()
+    advantage = torch.where(solved, all_fail, all_fail - others_fail)
+    return torch.where(on_policy & (count > pass_k) & (sigma > 0), advantage / sigma, 0.0)
+
+
+@part("GAE")
+def gae(
+    token_rewards: Tensor,
+    values: Tensor,
+    mask: Tensor,
+    *,
+    gamma: float = 1.0,
+    gae_lambda: float = 0.95,
+    whiten: bool = False,
+) -> Tensor:
+    """Generalised advantage estimation (Schulman et al., 2015, arXiv:1506.02438, Eq. 16). f[B,T].
+
+    Â_t = Σ_l (γλ)^l δ_{t+l} with δ_t = r_t + γV_{t+1} − V_t; after a row's last token V is 0; a reward a row falls on
+    its last token. Holes in the mask (a tool's tokens) are skipped: the token before one continues with the token
+    after it, as in verl. `whiten` gives the batch's tokens mean 0 and std 1 (always so in verl and TRL's PPO).
+    """
+    # The completion's tokens first, in their order: so a hole is skipped.
+    order = (~mask).int().argsort(dim=1, stable=True)
+    value, reward = values.gather(1, order), token_rewards.gather(1, order)
+    sums = reward + gamma * _shifted(value, 1) - value
+    # Each round doubles how many δ a sum holds.
+    reach, decay = 1, gamma * gae_lambda
+    while reach < values.shape[1]:
+        sums = sums + decay * _shifted(sums, reach)
+        reach, decay = 2 * reach, decay**2
+    advantages = torch.zeros_like(values).scatter(1, order, sums)
+    if not whiten:
+        return advantages
+    tokens = int(mask.sum())
+    centred = torch.where(mask, advantages - advantages.sum() / max(tokens, 1), 0.0)
+    return centred / ((centred.square().sum() / max(tokens - 1, 1)).sqrt() + 1e-8)
+
+
+def _shifted(values: Tensor, by: int) -> Tensor:
+    """values f[B,T] of the token `by` further on, 0 beyond the end. f[B,T]."""
+    return torch.nn.functional.pad(values[:, by:], (0, by))
+
+
+def at_last_token(rewards: Tensor, mask: Tensor) -> Tensor:
+    """Each row's reward f[B] on the last True of its mask b[B,T], 0 elsewhere and in a row without tokens. f[B,T]."""
+    to_come = mask.flip(1).cumsum(1).flip(1)
+    return torch.where(mask & (to_come == 1), rewards[:, None], 0.0)
+
+
+def kl_in_reward(
+    rewards: Tensor, rollout_logp: Tensor, reference_logp: Tensor, mask: Tensor, coefficient: float
+) -> Tensor:
+    """The reward f[B] on the last token, less coefficient · log(π_old/π_ref) at every token. f[B,T].
+
+    (Ziegler et al., 2019.) Give the result to `Algorithm.advantages` in place of the rewards, with the mask; estimates
+    of one number a row read its sum.
+    """
+    inside = mask.bool()
+    penalty = torch.where(inside, rollout_logp - reference_logp, 0.0)
+    return at_last_token(rewards, inside) - coefficient * penalty

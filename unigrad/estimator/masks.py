@@ -1,28 +1,149 @@
 """Stabilization masks, 1_stable of Eq. 6: which tokens may move the policy.
 
-Shapes: B rows, T tokens. Every mask reads `ratio` = π_θ/π_ref f[B,T] or `advantages` f[B,T] and gives b[B,T].
+Shapes: B rows, T tokens. Every mask gives b[B,T]; an algorithm's masks are applied in their order. Statistics:
+`ratio` = π_θ/π_ref, `advantages`, `logp`, `rollout_logp`, `entropy` f[B,T]; `mask` b[B,T] the completions' tokens;
+`stable` b[B,T] those that the masks before left.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from unigrad.estimator.part import part
-
-
-@part("–")
-def unmasked(ratio: Tensor) -> Tensor:
-    """No mask: every token counts (SFT, REINFORCE, the offline methods). b[B,T]."""
-    return torch.ones_like(ratio, dtype=torch.bool)
+from unigrad.estimator.part import Part, part
 
 
 @part("clip")
-def ppo_clip(ratio: Tensor, advantages: Tensor, *, clip_low: float = 0.2, clip_high: float = 0.2) -> Tensor:
+def ppo_clip(
+    ratio: Tensor,
+    advantages: Tensor,
+    *,
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    dual_clip: float | None = None,
+) -> Tensor:
     """PPO's clip as a mask (§B.3, Eq. 21): 0 where min(r·A, clip(r, 1−low, 1+high)·A) is flat in r.
 
     One-sided by the advantage's sign: a good token stops counting above 1 + `clip_high`, a bad one below
     1 − `clip_low`. Equal bounds are PPO (Schulman et al., 2017); a larger `clip_high` is DAPO's clip-higher (Yu et
-    al., 2025). b[B,T].
+    al., 2025). `dual_clip` c > 1 also stops a bad token above r = c (Ye et al., 2020, arXiv:1912.09729): 3 in verl by
+    default, TRL's `delta`, off here. `clip_low` 1 and `clip_high` inf never clip. b[B,T].
     """
-    return torch.where(advantages >= 0, ratio <= 1 + clip_high, ratio >= 1 - clip_low)
+    good = ratio <= 1 + clip_high
+    bad = ratio >= 1 - clip_low
+    if dual_clip is not None:
+        bad = bad & (ratio <= dual_clip)
+    return torch.where(advantages >= 0, good, bad)
+
+
+sequence_clip = Part("seq-clip", ppo_clip.function)
+"""GSPO's clip: `ppo_clip` where the ratio is the row's own, so a row counts or drops out as a whole.
+
+With an advantage a token, verl clips each by its own sign, as here; TRL averages the advantages over the row first.
+"""
+
+
+@part("CIS-mask")
+def cispo_mask(
+    logp: Tensor,
+    rollout_logp: Tensor,
+    advantages: Tensor,
+    *,
+    mask_low: float | None = None,
+    mask_high: float | None = None,
+) -> Tensor:
+    """MiniMax-M1's token mask (arXiv:2506.13585, Eq. 6–7): PPO's clip of the uncapped ratio, with its own bounds.
+
+    None, the default, never masks on that side: that is CISPO itself. b[B,T].
+    """
+    log_ratio = logp - rollout_logp
+    high = math.inf if mask_high is None else math.log1p(mask_high)
+    low = -math.inf if mask_low is None or mask_low >= 1 else math.log1p(-mask_low)
+    return torch.where(advantages >= 0, log_ratio <= high, log_ratio >= low)
+
+
+@part("off-policy-mask", switch="off_policy_delta")
+def off_policy_sequence(
+    logp: Tensor, rollout_logp: Tensor, advantages: Tensor, mask: Tensor, *, off_policy_delta: float | None = None
+) -> Tensor:
+    """DeepSeek-V3.2's (2025): a bad row stops counting once mean_t log(π_old/π_θ) > δ. b[B,T].
+
+    The paper takes π_old from the engine that sampled: give that as `rollout_logp`. None: off.
+    """
+    assert off_policy_delta is not None  # what the switch says
+    drift = (rollout_logp - logp).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+    return (advantages >= 0) | (drift <= off_policy_delta)
+
+
+@part("top-entropy", switch="high_entropy_share", whole_batch=True)
+def high_entropy(entropy: Tensor, mask: Tensor, *, high_entropy_share: float | None = None) -> Tensor:
+    """Only the batch's most uncertain tokens train (Wang et al., 2025, arXiv:2506.01939: a share of 0.2). b[B,T].
+
+    At least one token; equal entropies stay together. None: off. TRL's `top_entropy_quantile` is the same share.
+    """
+    assert high_entropy_share is not None  # what the switch says
+    tokens = entropy[mask]
+    return entropy >= _largest(tokens, math.ceil(min(high_entropy_share, 1.0) * tokens.numel()))
+
+
+@part("cov", switch="cov_share", whole_batch=True)
+def clip_cov(
+    logp: Tensor,
+    rollout_logp: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    stable: Tensor,
+    *,
+    cov_share: float = 2e-4,
+    cov_low: float = 1.0,
+    cov_high: float = 5.0,
+    cov_seed: int = 0,
+) -> Tensor:
+    """Clip-Cov (Cui et al., 2025, arXiv:2505.22617): drops a few random tokens of high covariance. b[B,T].
+
+    Among the tokens that the masks before left and whose `covariance` lies strictly between the bounds, N·`cov_share`
+    tokens (N: all of the batch; at least one, as in the authors' code and verl) stop counting. The draw is a hash of
+    `cov_seed` and the token's own numbers, so it depends on neither the rows' order nor padding; equal tokens are
+    drawn together.
+    """
+    cov = covariance(logp, advantages, mask)
+    candidates = stable & (cov > cov_low) & (cov < cov_high)
+    count = max(int(cov_share * int(mask.sum())), 1)
+    lots = _lots(cov_seed, logp, rollout_logp, advantages)
+    drawn = lots[candidates]
+    if not drawn.numel():
+        return torch.ones_like(mask)
+    return ~(candidates & (lots >= _largest(drawn, count)))
+
+
+def covariance(logp: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
+    """(A − mean A)·(log π_θ − mean log π_θ), means over the batch's tokens (Cui et al., 2025). f[B,T]."""
+    return (advantages - advantages[mask].mean()) * (logp - logp[mask].mean())
+
+
+def largest_covariances(logp: Tensor, advantages: Tensor, mask: Tensor, share: float) -> Tensor:
+    """The N·`share` tokens of largest covariance, at least one; equal ones stay together. b[B,T]."""
+    cov = covariance(logp, advantages, mask)
+    return mask & (cov >= _largest(cov[mask], int(share * int(mask.sum()))))
+
+
+def _largest(values: Tensor, count: int) -> Tensor:
+    """The `count`-th largest of values [N], `count` brought into 1..N; inf of none."""
+    if not values.numel():
+        return values.new_tensor(math.inf)
+    count = min(max(count, 1), values.numel())
+    return values.kthvalue(values.numel() - count + 1).values
+
+
+def _lots(seed: int, *numbers: Tensor) -> Tensor:
+    """A pseudo-random i[B,T] from each token's own numbers f[B,T]: splitmix64's mixing, in wrapping integers."""
+    lots = torch.full_like(numbers[0], seed, dtype=torch.int64)
+    for number in numbers:
+        # + 0 makes one zero of +0 and −0.
+        lots = lots * 31 + (number + 0.0).double().view(torch.int64)
+        for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
+            lots = (lots ^ ((lots >> shift) & ((1 << (64 - shift)) - 1))) * factor
+        lots = lots ^ ((lots >> 31) & ((1 << 33) - 1))
+    return lots

@@ -46,3 +46,11 @@ def surrogate(logp: Tensor, weights: Tensor, coefficients: Tensor) -> Tensor:
     weighted = weights.detach() * coefficients[:, None]
     # A masked token's log-prob may be −inf or NaN padding; 0·inf would poison the sum and its gradient.
     return -(weighted * torch.where(weights == 0, 0.0, logp)).sum()
+
+
+def entropy_bonus(entropy: Tensor, mask: Tensor, coefficients: Tensor) -> Tensor:
+    """Σ_i c_i Σ_t mask·H_it, to be subtracted from the loss times its coefficient (Mnih et al., 2016). Scalar.
+
+    entropy f[B,T]: the policy's, over the vocabulary, with its gradient; mask b[B,T]; coefficients f[B].
+    """
+    return (torch.where(mask, entropy, 0.0) * coefficients[:, None]).sum()

@@ -1,0 +1,96 @@
+"""What joins Eq. 6's four parts once π_θ is known: penalties, as terms of the weight, and advantages that read π_θ.
+
+Shapes: B rows, T tokens. Statistics: see `references` and `masks`; `reference_logp` f[B,T] is a frozen reference
+model's log-prob. A term gives minus the derivative of its penalty by log π_θ f[B,T]; the weight holds their sum.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from unigrad.estimator.masks import largest_covariances
+from unigrad.estimator.part import part
+from unigrad.estimator.references import ratio_of
+
+
+@part(" − c·KL", switch="kl_coefficient")
+def kl_penalty(
+    logp: Tensor,
+    reference_logp: Tensor,
+    *,
+    kl_coefficient: float = 0.0,
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3",
+    kl_clamp: float | None = None,
+) -> Tensor:
+    """−c times the derivative of a per-token estimate of KL(π_θ‖π_ref): Schulman's k1, k2, k3. f[B,T].
+
+    With d = log π_θ − log π_ref, the derivatives are, by estimate: k1 = d: 1 (its expectation is 0: no penalty at
+    all); k2 = d²/2: d (that of KL(π_θ‖π_ref) on-policy); k3 = e^−d − 1 + d: 1 − e^−d (that of KL(π_ref‖π_θ)), GRPO's.
+    `kl_clamp` makes k3 flat above it: 10 in verl, where no token below d = −2.6 feels the penalty; None, the default,
+    is TRL's.
+    """
+    difference = logp - reference_logp
+    if kl_estimator == "k1":
+        slope = torch.ones_like(logp)
+    elif kl_estimator == "k2":
+        slope = difference
+    else:
+        inverse = ratio_of(-difference)
+        slope = 1 - inverse
+        if kl_clamp is not None:
+            slope = torch.where(inverse - 1 + difference > kl_clamp, 0.0, slope)
+    return -kl_coefficient * slope
+
+
+@part(" − c·|log π_θ/π_old|·1_cov", switch="kl_cov_share", whole_batch=True)
+def kl_cov(
+    logp: Tensor,
+    rollout_logp: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    *,
+    kl_cov_share: float = 2e-4,
+    kl_cov_coefficient: float = 1.0,
+) -> Tensor:
+    """KL-Cov (Cui et al., 2025, arXiv:2505.22617): −c·sign(log π_θ/π_old) on few tokens. f[B,T].
+
+    That is the penalty c·|log π_θ/π_old|, and PPO's clip is not there at all. The tokens are the batch's
+    N·`kl_cov_share` tokens of largest covariance, at least one (as in the authors' code and verl).
+    """
+    chosen = largest_covariances(logp, advantages, mask, kl_cov_share)
+    return torch.where(chosen, -kl_cov_coefficient * (logp - rollout_logp).sign(), 0.0)
+
+
+@part("{} − λ·log(π_θ(τ)/π_ref(τ))", switch="trust_region")
+def trust_region(logp: Tensor, reference_logp: Tensor, advantages: Tensor, *, trust_region: float = 0.0) -> Tensor:
+    """Â − λ·log(π_θ(τ)/π_ref(τ)) with λ = `trust_region` (§B.2). f[B,T].
+
+    On-policy this is the exact gradient of −λ·KL(π_θ‖π_ref) over whole rows. π_ref is `reference_logp`'s; for TRPO's
+    trust region give the rollouts' own log-probs there.
+    """
+    return advantages - trust_region * (logp - reference_logp).sum(dim=1, keepdim=True)
+
+
+@part("±β·σ(−margin)", whole_batch=True)
+def preference(
+    logp: Tensor, reference_logp: Tensor, advantages: Tensor, mask: Tensor, groups: Tensor, *, dpo_beta: float = 0.1
+) -> Tensor:
+    """DPO (Rafailov et al., 2023, arXiv:2305.18290, Eq. 7) as an advantage: ±β·σ(−m). f[B,T].
+
+    + for a pair's winner and − for its loser, with m = β·(log π_θ/π_ref of the winner − of the loser), over whole
+    rows. A group's pairs are all its rows of unequal advantage, the higher one winning. With P pairs among its n rows
+    each counts n/P, so that 1/rows (`token_sum`) makes a mean over pairs where groups are pairs (TRL), and a mean over
+    questions where they are equally large.
+    """
+    empty = ~mask.any(dim=1)
+    score_B = torch.where(mask, advantages, -torch.inf).amax(dim=1)
+    together_BB = (groups[:, None] == groups) & ~empty[:, None] & ~empty
+    wins_BB = together_BB & (score_B[:, None] > score_B)
+    log_ratio_B = (logp - reference_logp).sum(dim=1)
+    pull_BB = wins_BB * torch.sigmoid(-dpo_beta * (log_ratio_B[:, None] - log_ratio_B))
+    rows_B = together_BB.sum(dim=1)
+    pairs_B = (together_BB * wins_BB.sum(dim=1)).sum(dim=1).clamp(min=1)
+    return (dpo_beta * (pull_BB.sum(dim=1) - pull_BB.sum(dim=0)) * rows_B / pairs_B)[:, None].expand_as(logp)

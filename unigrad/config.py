@@ -130,15 +130,18 @@ class VerifyConfig(Section):
 
 class MethodConfig(Section):
     name: str = "hpt"
-    """hpt, sft or grpo: which trajectories each question trains on"""
+    """hpt, sft, grpo, ppo, luffy or srft: which trajectories each question trains on"""
     gate: str | None = None
-    """switch, rollouts or demonstrations: what decides for each question; null: the method's own"""
+    """switch, rollouts, demonstrations or both: what decides for each question; null: the method's own"""
     threshold: Annotated[float, Field(ge=0)] = 0
     """The switch gate's γ: SFT where at most so many rollouts are solved (a count); between 0 and 1: a success rate"""
 
 
 class AlgorithmConfig(Section):
-    """Options of the on-policy algorithm; null leaves the algorithm's own default."""
+    """The on-policy algorithm and its options; null is the algorithm's own default (`unigrad algorithms --json`).
+
+    An option that only the method's offline algorithm has goes there.
+    """
 
     name: str | None = None
     """On-policy algorithm, a row of `unigrad algorithms`; null: the method's own"""
@@ -149,11 +152,76 @@ class AlgorithmConfig(Section):
     clip_low: Annotated[float, Field(ge=0)] | None = None
     """A token of negative advantage stops training below the ratio 1 - clip_low"""
     clip_high: Annotated[float, Field(ge=0)] | None = None
-    """A token of positive advantage stops training above the ratio 1 + clip_high"""
+    """A token of positive advantage stops training above the ratio 1 + clip_high (TRL's epsilon_high)"""
+    dual_clip: Annotated[float, Field(gt=1)] | None = None
+    """A token of negative advantage stops training above this ratio too (TRL's delta); null: never"""
     std_ddof: Literal[0, 1] | None = None
     """The group's standard deviation: 1 sample, 0 population"""
     std_epsilon: Annotated[float, Field(ge=0)] | None = None
     """Added to the group's standard deviation before dividing"""
+    batch_statistics: Literal["rows", "tokens"] | None = None
+    """reinforce_pp: batch mean and std over rows or over tokens"""
+    normalise_std: bool | None = None
+    """srft, luffy: divide by the std of rollouts and demonstrations; false only centres, as LUFFY's authors do"""
+    shaping_gamma: Annotated[float, Field(gt=0)] | None = None
+    """luffy: γ of the shaping π/(π + γ)"""
+    pass_k: Positive | None = None
+    """pass_at_k: the k whose pass rate is maximised"""
+    cap_low: Annotated[float, Field(ge=0)] | None = None
+    """cispo: the ratio counts as at least 1 - cap_low"""
+    cap_high: Annotated[float, Field(ge=0)] | None = None
+    """cispo: the ratio counts as at most 1 + cap_high"""
+    mask_low: Annotated[float, Field(ge=0)] | None = None
+    """cispo: tokens of negative advantage below 1 - mask_low are masked; null: none"""
+    mask_high: Annotated[float, Field(ge=0)] | None = None
+    """cispo: tokens of positive advantage above 1 + mask_high are masked; null: none"""
+    cov_share: Share | None = None
+    """clip_cov: share of the tokens that are masked, drawn among those of high covariance"""
+    cov_low: float | None = None
+    """clip_cov: tokens of at least this covariance may be drawn"""
+    cov_high: float | None = None
+    """clip_cov: tokens of at most this covariance may be drawn"""
+    cov_seed: int | None = None
+    """clip_cov: seed of the draw"""
+    kl_cov_share: Share | None = None
+    """kl_cov: share of the tokens, of highest covariance, that are penalised"""
+    kl_cov_coefficient: Annotated[float, Field(ge=0)] | None = None
+    """kl_cov: coefficient of their penalty"""
+    high_entropy_share: Share | None = None
+    """Only this share of the tokens, of highest entropy, trains; null: all, but for high_entropy"""
+    off_policy_delta: Annotated[float, Field(ge=0)] | None = None
+    """Rows of negative advantage further than this mean KL from the policy are masked; null: none"""
+    engine_cap: Annotated[float, Field(gt=0)] | None = None
+    """Cap of the importance weight that corrects for the rollout engine's own log-probs; null: no correction"""
+    gamma: Share | None = None
+    """ppo: discount a token"""
+    gae_lambda: Share | None = None
+    """ppo: λ of generalised advantage estimation"""
+    whiten: bool | None = None
+    """ppo: standardise the advantages over the update's tokens"""
+    dpo_beta: Annotated[float, Field(gt=0)] | None = None
+    """dpo: β, how firmly the policy is held to the reference"""
+    kl_coefficient: Annotated[float, Field(ge=0)] | None = None
+    """Weight of a KL penalty against the initial model (TRL's beta); null or 0: none, and no second model"""
+    kl_estimator: Literal["k1", "k2", "k3"] | None = None
+    """Estimator of that KL"""
+    kl_clamp: Annotated[float, Field(gt=0)] | None = None
+    """Bound on the KL estimator, beyond which it has no gradient (verl: 10); null: none (TRL)"""
+    trust_region: Annotated[float, Field(ge=0)] | None = None
+    """λ of the trust region against the initial model (§B.2), a term of the advantage; null or 0: none"""
+    kl_reward_coefficient: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the KL against the initial model in the reward, token by token; 0: none"""
+    entropy_coefficient: Annotated[float, Field(ge=0)] | None = None
+    """Weight of the entropy bonus"""
+
+
+class ValueConfig(Section):
+    """The value head of ppo."""
+
+    clip: Annotated[float, Field(gt=0)] = 0.2
+    """A value that moved further than this from its rollout's stops training"""
+    coefficient: Annotated[float, Field(ge=0)] = 0.5
+    """Weight of the value loss"""
 
 
 class TrainConfig(Section):
@@ -218,6 +286,7 @@ class Config(Section):
     verify: VerifyConfig = VerifyConfig()
     method: MethodConfig = MethodConfig()
     algorithm: AlgorithmConfig = AlgorithmConfig()
+    value: ValueConfig = ValueConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
 

@@ -83,6 +83,12 @@ class Trajectory:
     truncated: bool
     reward: float
     verdict: Verdict
+    policy_logprobs: tuple[float, ...] | None = None
+    """The trainer's own log π_old, where the algorithm corrects for an engine whose log-probs differ from it."""
+    reference_logprobs: tuple[float, ...] | None = None
+    """Of a frozen reference model, where the algorithm needs one."""
+    values: tuple[float, ...] | None = None
+    """The value head's V(s_t) when the rollout was made, where the algorithm needs one."""
 
     @property
     def on_policy(self) -> bool:

@@ -36,7 +36,7 @@ def model_with_gradient(values: list[float]) -> tuple[torch.nn.Linear, torch.opt
     model = torch.nn.Linear(2, 1)
     model.weight.grad = torch.tensor([values])
     model.bias.grad = torch.zeros(1)
-    return model, build_optimizer(model, TrainConfig(learning_rate=0.1, weight_decay=0.5))
+    return model, build_optimizer(list(model.parameters()), TrainConfig(learning_rate=0.1, weight_decay=0.5))
 
 
 def test_matrices_decay_and_vectors_do_not() -> None:

@@ -16,6 +16,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from unigrad.cli import main
+
 SMALL = {
     "tiny.train_problems": 24,
     "tiny.eval_problems": 8,
@@ -203,6 +205,44 @@ def test_the_pure_methods_train(method: str, tmp_path: Path) -> None:
         assert all(line["tokens/trained"] > 0 for line in lines)
     else:
         assert all(line["gate/offline_ratio"] == 0 and line["tokens/generated"] > 0 for line in lines)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        ("tiny-ppo",),
+        ("tiny-luffy",),
+        ("tiny-luffy", "--algorithm.normalise_std", "false", "--algorithm.shaping_gamma", "0.2"),
+        ("tiny-srft",),
+        ("tiny-grpo", "--algorithm.name", "reinforce"),
+        ("tiny-grpo", "--algorithm.name", "cispo"),
+        ("tiny-grpo", "--algorithm.name", "gspo"),
+        ("tiny-grpo", "--algorithm.name", "clip_cov"),
+        ("tiny-grpo", "--algorithm.name", "dpo"),
+        ("tiny-grpo", "--algorithm.kl_coefficient", "0.1", "--algorithm.kl_reward_coefficient", "0.1"),
+        ("tiny-hpt", "--algorithm.name", "ppo", "--algorithm.engine_cap", "2.0"),
+    ],
+    ids="-".join,
+)
+def test_table_1_trains_through_one_trainer(choice: tuple[str, ...], tmp_path: Path) -> None:
+    recipe, *options = choice
+    run = tmp_path / "run"
+    _, _, _, _, *arguments = command(run, recipe, train__max_steps=2, train__eval_steps=0, train__tensorboard=False)
+    assert main(["train", *arguments, *options]) == 0
+    lines = metrics(run)
+    assert [line["step"] for line in lines] == [1, 2]
+    assert sum(line["train/updates"] for line in lines) > 0
+    assert sum(line["train/updates_skipped"] for line in lines) == 0
+    assert all(line["grad_norm"] is not None and line["loss"] is not None for line in lines)
+
+
+def test_ppo_resumes_with_its_value_head(tmp_path: Path) -> None:
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    finish(command(whole, "tiny-ppo", train__max_steps=4))
+    finish(command(parted, "tiny-ppo", train__max_steps=2))
+    finish(resume(parted, "--train.max_steps", "4"))
+    assert all(torch.equal(tensor, weights(whole)[name]) for name, tensor in weights(parted).items())
+    assert any(line.get("value_loss", 0.0) > 0 for line in metrics(whole))
 
 
 def test_dry_run_checks_everything_and_writes_nothing(tmp_path: Path) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from unigrad.config import TrainConfig
-from unigrad.estimator import algorithm
+from unigrad.config import TrainConfig, ValueConfig
+from unigrad.estimator import algorithm, algorithm_names
 from unigrad.hybrid import Mixture, gate, mix
 from unigrad.policy import Policy
+from unigrad.train.annotate import Annotator
 from unigrad.train.update import UpdateReport, update
 from unigrad.types import Group, Problem, Reason, Trajectory, Verdict
 
@@ -59,8 +62,18 @@ def groups() -> list[Group]:
     return made
 
 
-def mixture(name: str) -> Mixture:
-    return mix(groups(), gate("switch", threshold=0), algorithm(name, aggregation="token_sum"), algorithm("sft"))
+def mixture(policy: Policy, name: str, **options: float) -> Mixture:
+    """The rows of an update under any algorithm: as the on-policy one, or as the offline one where it spans both."""
+    chosen = algorithm(name, aggregation="token_sum", **options)
+    if "values" in chosen.needs:
+        policy.add_value_head()
+        policy.value_head.double().linear.weight.data.normal_(std=0.1)  # type: ignore[union-attr]
+    # The policy itself stands in for a reference: it is annotated before the log-probs below are moved away from it.
+    reference = policy if "reference_logp" in chosen.needs else None
+    annotated = Annotator(policy, reference, False, 100, TEMPERATURE)(groups())
+    if chosen.spans_demonstrations:
+        return mix(annotated, gate("both"), algorithm("grpo"), chosen)
+    return mix(annotated, gate("switch", threshold=0), chosen, algorithm("sft"))
 
 
 class Gradients(torch.optim.SGD):
@@ -71,28 +84,29 @@ class Gradients(torch.optim.SGD):
 
 
 def gradient(policy: Policy, rows: Mixture, budget: int) -> tuple[list[torch.Tensor], UpdateReport]:
-    optimizer = Gradients(policy.model.parameters(), lr=0.0)
+    optimizer = Gradients(policy.parameters(), lr=0.0)
     config = TrainConfig(tokens_per_micro_batch=budget, max_grad_norm=0)
-    report = update(policy, optimizer, rows.rows, config, TEMPERATURE)
+    report = update(policy, optimizer, rows.rows, config, ValueConfig(), TEMPERATURE)
     return optimizer.seen, report
 
 
-@pytest.mark.parametrize("name", ["grpo", "dr_grpo", "reinforce"])
+@pytest.mark.parametrize("name", algorithm_names())
 def test_the_gradient_does_not_depend_on_the_token_budget(policy: Policy, name: str) -> None:
-    rows = mixture(name)
+    rows = mixture(policy, name, entropy_coefficient=0.01)
     whole, report = gradient(policy, rows, 10_000)
     for budget in (1, 20, 50, 77):
         cut, cut_report = gradient(policy, rows, budget)
         for a, b in zip(whole, cut, strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-13)
         assert cut_report.loss == pytest.approx(report.loss, abs=1e-12)
+        assert cut_report.value_loss == pytest.approx(report.value_loss, abs=1e-12)
         assert cut_report.grad_norm == pytest.approx(report.grad_norm, rel=1e-12)
         assert (cut_report.tokens, cut_report.clipped) == (report.tokens, report.clipped)
         assert cut_report.mismatch == pytest.approx(report.mismatch, rel=1e-12)
 
 
 def test_the_gradient_is_that_of_the_mixed_loss_in_plain_torch(policy: Policy) -> None:
-    rows = mixture("grpo")
+    rows = mixture(policy, "grpo")
     got, report = gradient(policy, rows, 60)
     assert report.clipped > 0
 
@@ -127,8 +141,8 @@ def log_probs(policy: Policy, each: Trajectory, temperature: float) -> torch.Ten
 def test_a_non_finite_gradient_leaves_the_weights_alone(policy: Policy) -> None:
     before = [p.detach().clone() for p in policy.model.parameters()]
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=1.0)
-    rows = mixture("grpo").rows
-    spoiled = [type(rows[0])(row.trajectory, row.algorithm, row.advantage, float("inf")) for row in rows]
-    report = update(policy, optimizer, spoiled, TrainConfig(), TEMPERATURE)
+    rows = mixture(policy, "grpo").rows
+    spoiled = [replace(row, coefficient=float("inf")) for row in rows]
+    report = update(policy, optimizer, spoiled, TrainConfig(), ValueConfig(), TEMPERATURE)
     assert report.skipped
     assert all(torch.equal(a, b) for a, b in zip(before, policy.model.parameters(), strict=True))

@@ -41,7 +41,17 @@ def demonstrations() -> Gate:
     return lambda *, solved, n: (0.0, 1.0)
 
 
-GATES: dict[str, Callable[..., Gate]] = {"switch": switch, "rollouts": rollouts, "demonstrations": demonstrations}
+def both() -> Gate:
+    """(1, 1) always: every question trains on its rollouts and on its demonstration (LUFFY, SRFT)."""
+    return lambda *, solved, n: (1.0, 1.0)
+
+
+GATES: dict[str, Callable[..., Gate]] = {
+    "switch": switch,
+    "rollouts": rollouts,
+    "demonstrations": demonstrations,
+    "both": both,
+}
 
 
 def gate(name: str, **options: float) -> Gate:

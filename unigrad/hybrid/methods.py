@@ -50,6 +50,27 @@ METHODS = {
             on_policy="grpo",
             offline="sft",
         ),
+        Method(
+            name="ppo",
+            description="Proximal policy optimization on the rollouts, with a value head and GAE",
+            gate="rollouts",
+            on_policy="ppo",
+            offline="sft",
+        ),
+        Method(
+            name="luffy",
+            description="LUFFY: each group holds its demonstration; advantages over on ∪ off, shaped offline weights",
+            gate="both",
+            on_policy="grpo",
+            offline="luffy",
+        ),
+        Method(
+            name="srft",
+            description="SRFT's RL term (§A.3): each group holds its demonstration, with π_ref = 1 offline",
+            gate="both",
+            on_policy="grpo",
+            offline="srft",
+        ),
     )
 }
 

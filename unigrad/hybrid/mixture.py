@@ -1,4 +1,7 @@
-"""The mixed loss (Eq. 11–13) as data: which trajectories of which questions train, with which weight and algorithm."""
+"""The mixed loss (Eq. 11–13) as data: which trajectories of which questions train, with which weight and algorithm.
+
+Shapes: B trajectories, T tokens of the longest.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from unigrad.estimator import Algorithm
+from unigrad.estimator import Algorithm, kl_in_reward
 from unigrad.hybrid.gates import Gate
 from unigrad.types import Group, Trajectory
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A trajectory that trains: its algorithm, its advantage Â and its coefficient c.
+    """A trajectory that trains: its question, its algorithm, its advantage Â and its coefficient c.
 
     The coefficient is α or β of its question over the denominator of its term, so that the loss of any subset of rows
-    is −Σ c_i Σ_t sg(w_it)·log π_it: no split of the rows can change the gradient.
+    is −Σ c_i Σ_t sg(w_it)·log π_it: no split of the rows can change the gradient. `advantage` is one number, or one a
+    token; `returns` is what the value head is to predict, one a token, where there is one.
     """
 
     trajectory: Trajectory
+    question: int
     algorithm: Algorithm
-    advantage: float
+    advantage: float | tuple[float, ...]
     coefficient: float
+    returns: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,44 +59,82 @@ def decide(group: Group, gate: Gate) -> Decision:
     return Decision(alpha, beta, False)
 
 
-def mix(groups: Sequence[Group], gate: Gate, on_policy: Algorithm, offline: Algorithm) -> Mixture:
+def mix(
+    groups: Sequence[Group], gate: Gate, on_policy: Algorithm, offline: Algorithm, kl_reward_coefficient: float = 0.0
+) -> Mixture:
     """Lay out the mixed loss of one update (Eq. 13), averaged over its questions.
 
     The denominators count every question's rollouts (Eq. 11) and demonstrations (Eq. 12) before the gate selects, so a
     question's weight does not depend on what the others train on. Rollouts with α = 0 or advantage 0 are left out: they
-    would be computed for a zero gradient.
+    would be computed for a zero gradient. Where the offline algorithm's advantages span demonstrations, the rollouts'
+    are those of the same groups (LUFFY, SRFT).
     """
     decisions = tuple(decide(group, gate) for group in groups)
+    rollouts = [(index, rollout) for index, group in enumerate(groups) for rollout in group.rollouts]
+    shown = [(index, group.demonstration) for index, group in enumerate(groups) if group.demonstration is not None]
+    if offline.spans_demonstrations:
+        joint = _advantages(offline, [*rollouts, *shown], 0.0)
+        advantages, shown_advantages = joint[: len(rollouts)], joint[len(rollouts) :]
+    else:
+        advantages = _advantages(on_policy, rollouts, kl_reward_coefficient)
+        shown_advantages = _advantages(offline, shown, 0.0)
+
     rows: list[Row] = []
+    for (index, rollout), (advantage, returns), normaliser in zip(
+        rollouts, advantages, _normalisers(on_policy, rollouts), strict=True
+    ):
+        alpha = decisions[index].alpha
+        if alpha and (advantage or not on_policy.skips_zero_advantages):
+            rows.append(Row(rollout, index, on_policy, advantage, alpha * normaliser, returns))
+    skipped = sum(len(r.completion_ids) for _, r in rollouts) - sum(len(r.trajectory.completion_ids) for r in rows)
 
-    rollouts = [rollout for group in groups for rollout in group.rollouts]
-    question = [index for index, group in enumerate(groups) for _ in group.rollouts]
-    if rollouts:
-        advantages = on_policy.advantages(
-            torch.tensor([rollout.reward for rollout in rollouts], dtype=torch.float64), torch.tensor(question)
-        ).tolist()
-        normalisers = _normalisers(on_policy, rollouts)
-        for index, rollout, advantage, normaliser in zip(question, rollouts, advantages, normalisers, strict=True):
-            if decisions[index].alpha and advantage:
-                rows.append(Row(rollout, on_policy, advantage, decisions[index].alpha * normaliser))
-    skipped_tokens = sum(len(r.completion_ids) for r in rollouts) - sum(len(r.trajectory.completion_ids) for r in rows)
+    # Eq. 12 is a mean over questions, those without a demonstration included.
+    share = len(shown) / max(len(groups), 1)
+    for (index, demonstration), (advantage, _), normaliser in zip(
+        shown, shown_advantages, _normalisers(offline, shown), strict=True
+    ):
+        beta = decisions[index].beta
+        if beta and (advantage or not offline.skips_zero_advantages):
+            rows.append(Row(demonstration, index, offline, advantage, beta * share * normaliser))
+    return Mixture(tuple(rows), decisions, skipped)
 
-    shown = [
-        (group.demonstration, decision.beta)
-        for group, decision in zip(groups, decisions, strict=True)
-        if group.demonstration is not None
+
+_Advantage = tuple[float | tuple[float, ...], tuple[float, ...] | None]
+
+
+def _advantages(
+    algorithm: Algorithm, trajectories: Sequence[tuple[int, Trajectory]], kl_coefficient: float
+) -> list[_Advantage]:
+    """Each trajectory's advantage, and the value head's target where the algorithm has one."""
+    if not trajectories:
+        return []
+    question_B = torch.tensor([index for index, _ in trajectories])
+    on_policy_B = torch.tensor([each.on_policy for _, each in trajectories])
+    rewards = torch.tensor([each.reward for _, each in trajectories], dtype=torch.float64)
+    lengths = [len(each.completion_ids) for _, each in trajectories]
+    mask_BT = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    if kl_coefficient:
+        sampled_BT = _padded([each.rollout_logprobs or () for _, each in trajectories], mask_BT)
+        reference_BT = _padded([each.reference_logprobs or () for _, each in trajectories], mask_BT)
+        rewards = kl_in_reward(rewards, sampled_BT, reference_BT, mask_BT, kl_coefficient)
+    if "values" not in algorithm.needs:
+        found: list[float] = algorithm.advantages(rewards, question_B, on_policy_B, mask=mask_BT).tolist()
+        return [(advantage, None) for advantage in found]
+    values_BT = _padded([each.values or () for _, each in trajectories], mask_BT)
+    advantage_BT = algorithm.advantages(rewards, question_B, on_policy_B, values=values_BT, mask=mask_BT)
+    returns_BT = algorithm.returns(rewards, question_B, values=values_BT, mask=mask_BT)
+    return [
+        (tuple(advantage[:length].tolist()), tuple(returns[:length].tolist()))
+        for advantage, returns, length in zip(advantage_BT, returns_BT, lengths, strict=True)
     ]
-    if any(beta for _, beta in shown):
-        # Eq. 12 is a mean over questions, those without a demonstration included.
-        share = len(shown) / len(groups)
-        normalisers = _normalisers(offline, [demonstration for demonstration, _ in shown])
-        for (demonstration, beta), normaliser in zip(shown, normalisers, strict=True):
-            if beta:
-                rows.append(Row(demonstration, offline, 1.0, beta * share * normaliser))
-    return Mixture(tuple(rows), decisions, skipped_tokens)
 
 
-def _normalisers(algorithm: Algorithm, trajectories: Sequence[Trajectory]) -> list[float]:
-    lengths = torch.tensor([len(trajectory.completion_ids) for trajectory in trajectories], dtype=torch.float64)
+def _padded(rows: Sequence[Sequence[float]], mask_BT: Tensor) -> Tensor:
+    values = torch.tensor([value for row in rows for value in row], dtype=torch.float64)
+    return torch.zeros(mask_BT.shape, dtype=torch.float64).masked_scatter(mask_BT, values)
+
+
+def _normalisers(algorithm: Algorithm, trajectories: Sequence[tuple[int, Trajectory]]) -> list[float]:
+    lengths = torch.tensor([len(each.completion_ids) for _, each in trajectories], dtype=torch.float64)
     normalisers: list[float] = algorithm.normaliser(lengths).tolist()
     return normalisers

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unigrad.policy.logprobs import token_logprobs
+from unigrad.policy.value_head import ValueHead
 
 Row = tuple[Sequence[int], Sequence[int]]
 
@@ -28,11 +29,13 @@ class TokenStatistics:
     logp_BT: log π_θ(token | everything before it) at the row's temperature.
     entropy_BT: exact entropy over the vocabulary of the same distribution, in nats.
     mask_BT: bool, True on the tokens of each row's completion.
+    values_BT: V(s_t) of the state in which the token was chosen; None without a value head.
     """
 
     logp_BT: Tensor
     entropy_BT: Tensor
     mask_BT: Tensor
+    values_BT: Tensor | None
 
 
 class Policy:
@@ -54,6 +57,7 @@ class Policy:
     ) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
+        self.value_head: ValueHead | None = None
         self.compute_dtype = compute_dtype
         self.gradient_checkpointing = gradient_checkpointing
         if gradient_checkpointing:
@@ -73,6 +77,16 @@ class Policy:
         # Absent from the configs of architectures without a limit, so this is the one place that may ask.
         limit: int | None = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         return limit
+
+    def add_value_head(self) -> None:
+        """Give the policy a fresh value head on its hidden states (PPO's critic shares the trunk)."""
+        head = self.model.get_output_embeddings().weight
+        self.value_head = ValueHead(head.shape[1]).to(head.device, head.dtype)
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """What an optimizer trains: the model's parameters and the value head's."""
+        modules = [self.model] if self.value_head is None else [self.model, self.value_head]
+        return [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
 
     def autocast(self) -> AbstractContextManager[None]:
         """The precision in which every forward pass of this policy runs."""
@@ -115,17 +129,22 @@ class Policy:
         head = self.model.get_output_embeddings()
         with self.autocast():
             hidden_BLD = self._hidden(input_BL.to(self.device))
+            hidden_ND = hidden_BLD.flatten(0, 1)[predicting_N.to(self.device)]
             logp_N, entropy_N = token_logprobs(
-                hidden_BLD.flatten(0, 1)[predicting_N.to(self.device)],
+                hidden_ND,
                 head.weight,
                 targets_N.to(self.device),
                 bias_V=head.bias,
                 temperature_N=temperature_N,
             )
-        # Both orders, of N and of the True cells of the mask, are row by row.
-        zeros_BT = logp_N.new_zeros(mask_BT.shape)
+        values_N = None if self.value_head is None else self.value_head(hidden_ND)
+
+        def rows_of(values_N: Tensor) -> Tensor:
+            # Both orders, of N and of the True cells of the mask, are row by row.
+            return values_N.new_zeros(mask_BT.shape).masked_scatter(mask_BT, values_N)
+
         return TokenStatistics(
-            zeros_BT.masked_scatter(mask_BT, logp_N), zeros_BT.masked_scatter(mask_BT, entropy_N), mask_BT
+            rows_of(logp_N), rows_of(entropy_N), mask_BT, None if values_N is None else rows_of(values_N)
         )
 
     def save_pretrained(self, path: str | Path) -> None:

@@ -10,13 +10,16 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
+
+from unigrad.policy import Policy
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 STATE_FILE = "trainer_state.json"
 OPTIMIZER_FILE = "optimizer.pt"
+VALUE_HEAD_FILE = "value_head.safetensors"
 
 
 class NoSpace(OSError):
@@ -80,19 +83,19 @@ def checkpoints(run: Path) -> list[tuple[int, Path]]:
     return sorted((step, path) for step, path in found if (path / STATE_FILE).is_file())
 
 
-def write_state(folder: Path, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """The trainer's part of a checkpoint: the optimizer's moments, and what else the next step depends on."""
+def write_state(folder: Path, optimizer: torch.optim.Optimizer, policy: Policy, step: int) -> None:
+    """The trainer's part of a checkpoint: the optimizer's moments, the value head, and the step."""
     torch.save(optimizer.state_dict(), folder / OPTIMIZER_FILE)
-    (folder / STATE_FILE).write_text(json.dumps(state, indent=2), encoding="utf-8")
+    if policy.value_head is not None:
+        save_file(policy.value_head.state_dict(), folder / VALUE_HEAD_FILE)
+    (folder / STATE_FILE).write_text(json.dumps({"step": step}), encoding="utf-8")
 
 
-def read_state(folder: Path) -> dict[str, Any]:
-    state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-    return state
-
-
-def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-    optimizer.load_state_dict(torch.load(folder / OPTIMIZER_FILE, map_location=device, weights_only=True))
+def load_state(folder: Path, optimizer: torch.optim.Optimizer, policy: Policy) -> None:
+    """Give the optimizer and the value head what `write_state` wrote."""
+    optimizer.load_state_dict(torch.load(folder / OPTIMIZER_FILE, map_location=policy.device, weights_only=True))
+    if policy.value_head is not None:
+        policy.value_head.load_state_dict(load_file(folder / VALUE_HEAD_FILE, device=str(policy.device)))
 
 
 def prune(run: Path, keep: int | None) -> None:

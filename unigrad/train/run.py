@@ -22,9 +22,10 @@ from unigrad.data.tiny import MODEL_PATH, tiny_problems
 from unigrad.estimator import Algorithm, algorithm
 from unigrad.evaluate import RewardFunctionScorer, VerifierScorer
 from unigrad.hybrid import Gate, Method, gate, method
-from unigrad.policy import load_policy
+from unigrad.policy import Policy, load_policy
 from unigrad.rollout import TorchEngine
 from unigrad.train import checkpoint
+from unigrad.train.annotate import Annotator
 from unigrad.train.optimizer import build_optimizer
 from unigrad.train.progress import Display
 from unigrad.train.records import Records
@@ -53,10 +54,10 @@ def run(config: Config, *, resume: Path | None = None, dry_run: bool = False) ->
     # Its bars over the shards of each checkpoint would tear ours apart.
     disable_progress_bar()
     folder = resume or Path(config.output_dir)
-    last_step, source = _resume_point(config, folder) if resume else _fresh(config, folder)
+    last_step, resumed = _resume_point(config, folder) if resume else _fresh(config, folder)
     with ExitStack() as stack:
         try:
-            trainer = _build(config, folder, source, console, stack)
+            trainer = _build(config, folder, resumed, console, stack)
         except (ValueError, OSError) as error:
             raise ConfigError(" ".join(str(error).split())) from error
         for line in _plan(config, trainer):
@@ -89,7 +90,7 @@ def _train(config: Config, trainer: Trainer, last_step: int, stack: ExitStack, c
     return 128 + stopped_by
 
 
-def _fresh(config: Config, folder: Path) -> tuple[int, str]:
+def _fresh(config: Config, folder: Path) -> tuple[int, None]:
     if (folder / CONFIG_FILE).exists():
         raise ConfigError(
             f"output_dir {folder} already holds a run; "
@@ -97,11 +98,11 @@ def _fresh(config: Config, folder: Path) -> tuple[int, str]:
         )
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"output_dir {folder} is a file, not a folder")
-    return 0, _model_source(config.model.name_or_path)
+    return 0, None
 
 
-def _resume_point(config: Config, folder: Path) -> tuple[int, str]:
-    """The last saved step and the model to load: the newest complete checkpoint, or the start where there is none."""
+def _resume_point(config: Config, folder: Path) -> tuple[int, Path | None]:
+    """The last saved step and its checkpoint, the newest complete one; (0, None) where there is none."""
     found = checkpoint.checkpoints(folder)
     saved = found[-1][1] / CONFIG_FILE if found else folder / CONFIG_FILE
     before = load_config(str(saved))
@@ -115,13 +116,13 @@ def _resume_point(config: Config, folder: Path) -> tuple[int, str]:
             f"--resume {folder}: {changed[0]} was {old!r} and is now {new!r}; a resumed run keeps its config"
         )
     if not found:
-        return 0, _model_source(config.model.name_or_path)
+        return 0, None
     step, path = found[-1]
     if step > config.train.max_steps:
         raise ConfigError(
             f"--resume {folder}: it stands at step {step}, past train.max_steps = {config.train.max_steps}"
         )
-    return step, str(path)
+    return step, path
 
 
 def _model_source(name_or_path: str) -> str:
@@ -149,24 +150,28 @@ def _algorithms(config: Config) -> _Algorithms:
     chosen = method(config.method.name)
     gate_name = config.method.gate or chosen.gate
     built = gate(gate_name, **({"threshold": config.method.threshold} if gate_name == "switch" else {}))
-    given = {key: value for key, value in config.algorithm.model_dump().items() if value is not None and key != "name"}
+    given = config.algorithm.model_dump(exclude={"name", "kl_reward_coefficient"}, exclude_none=True)
     # A method's options are those of its own algorithm; another one starts from its own defaults.
     own = chosen.on_policy_options if config.algorithm.name is None else {}
-    on_policy = algorithm(
-        config.algorithm.name or chosen.on_policy,
-        **{"constant_length": config.rollout.max_completion_length, **own, **given},
-    )
+    on_policy, offline = algorithm(config.algorithm.name or chosen.on_policy), algorithm(chosen.offline)
+    for_offline = {
+        key: given.pop(key) for key in list(given) if key not in on_policy.defaults() and key in offline.defaults()
+    }
+    constant_length = {"constant_length": config.rollout.max_completion_length}
+    on_policy = on_policy.with_options(**{**constant_length, **own, **given})
+    offline = offline.with_options(**{**constant_length, **for_offline})
     if chosen.samples and on_policy.is_relative and config.rollout.num_generations == 1:
         raise ConfigError(
             f"rollout.num_generations = 1: {on_policy.name} compares the rollouts of a question, "
             "so one alone never trains; use at least 2, or --algorithm.name reinforce"
         )
-    return _Algorithms(chosen, built, on_policy, algorithm(chosen.offline))
+    return _Algorithms(chosen, built, on_policy, offline)
 
 
-def _build(config: Config, folder: Path, model_source: str, console: Console, stack: ExitStack) -> Trainer:
+def _build(config: Config, folder: Path, resumed: Path | None, console: Console, stack: ExitStack) -> Trainer:
     """Everything the trainer needs; what is cheap to check comes before the model is loaded."""
     chosen = _algorithms(config)
+    model_source = _model_source(config.model.name_or_path) if resumed is None else str(resumed)
     template = prompt_template(config.data.prompt_template)
     scorer = _scorer(config, stack)
     train_set = _problems(config.data.train, "train", config)
@@ -174,13 +179,7 @@ def _build(config: Config, folder: Path, model_source: str, console: Console, st
     if config.data.eval is not None and config.train.eval_steps:
         held_out_set = _problems(config.data.eval, "eval", config)
 
-    policy = load_policy(
-        model_source,
-        device=config.model.device,
-        dtype=config.model.dtype,
-        attn_implementation=config.model.attn_implementation,
-        gradient_checkpointing=config.model.gradient_checkpointing,
-    )
+    policy = _load(model_source, config)
     longest = config.data.max_prompt_length + max(config.rollout.max_completion_length, config.max_demonstration_length)
     if policy.max_positions is not None and longest > policy.max_positions:
         raise ConfigError(
@@ -216,14 +215,17 @@ def _build(config: Config, folder: Path, model_source: str, console: Console, st
         max_concurrent_tokens=config.rollout.max_concurrent_tokens,
         compute_dtype=policy.compute_dtype,
     )
-    optimizer = build_optimizer(policy.model, config.train)
-    if (Path(model_source) / checkpoint.OPTIMIZER_FILE).is_file() and Path(model_source).parent == folder:
-        checkpoint.load_optimizer(Path(model_source), optimizer, policy.device)
+    if "values" in chosen.on_policy.needs:
+        policy.add_value_head()
+    optimizer = build_optimizer(policy.parameters(), config.train)
+    if resumed is not None:
+        checkpoint.load_state(resumed, optimizer, policy)
     return Trainer(
         config=config,
         run=folder,
         policy=policy,
         engine=engine,
+        annotate=_annotator(config, chosen, policy),
         scorer=scorer,
         optimizer=optimizer,
         gate=chosen.gate,
@@ -233,6 +235,29 @@ def _build(config: Config, folder: Path, model_source: str, console: Console, st
         problems=problems,
         held_out=held_out,
         suite=_suite(config.data.eval),
+    )
+
+
+def _annotator(config: Config, chosen: _Algorithms, policy: Policy) -> Annotator | None:
+    """What fills in the statistics that these algorithms need besides the engine's; None where there are none."""
+    needs = chosen.on_policy.needs | chosen.offline.needs
+    reference = None
+    if "reference_logp" in needs or config.algorithm.kl_reward_coefficient:
+        reference = _load(_model_source(config.model.name_or_path), config)
+        reference.model.requires_grad_(False)
+    own_logprobs = "engine_logp" in needs
+    if reference is None and not own_logprobs and policy.value_head is None:
+        return None
+    return Annotator(policy, reference, own_logprobs, config.train.tokens_per_micro_batch, config.rollout.temperature)
+
+
+def _load(source: str, config: Config) -> Policy:
+    return load_policy(
+        source,
+        device=config.model.device,
+        dtype=config.model.dtype,
+        attn_implementation=config.model.attn_implementation,
+        gradient_checkpointing=config.model.gradient_checkpointing,
     )
 
 

@@ -23,6 +23,7 @@ from unigrad.hybrid import Decision, Gate, Mixture, mix
 from unigrad.policy import Policy
 from unigrad.rollout import Engine, Sampling
 from unigrad.train import checkpoint
+from unigrad.train.annotate import Annotator
 from unigrad.train.optimizer import learning_rate
 from unigrad.train.progress import Display
 from unigrad.train.records import Records
@@ -38,6 +39,7 @@ class Trainer:
     run: Path
     policy: Policy
     engine: Engine
+    annotate: Annotator | None
     scorer: Scorer
     optimizer: torch.optim.Optimizer
     gate: Gate
@@ -74,19 +76,34 @@ class Trainer:
         indices = questions_at_step(step, config.questions_per_step, len(self.problems), config.seed)
         groups, metrics = self._groups([self.problems[index] for index in indices], step)
 
+        training = time.perf_counter()
+        if self.annotate is not None:
+            groups = self.annotate(groups)
         rate = learning_rate(step, config)
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
-        training = time.perf_counter()
         size = config.questions_per_update or len(groups)
         mixtures: list[Mixture] = []
         reports: list[UpdateReport] = []
         for first in range(0, len(groups), size):
-            mixture = mix(groups[first : first + size], self.gate, self.on_policy, self.offline)
+            mixture = mix(
+                groups[first : first + size],
+                self.gate,
+                self.on_policy,
+                self.offline,
+                self.config.algorithm.kl_reward_coefficient,
+            )
             mixtures.append(mixture)
             if mixture.rows:
                 reports.append(
-                    update(self.policy, self.optimizer, mixture.rows, config, self.config.rollout.temperature)
+                    update(
+                        self.policy,
+                        self.optimizer,
+                        mixture.rows,
+                        config,
+                        self.config.value,
+                        self.config.rollout.temperature,
+                    )
                 )
         end = time.perf_counter()
 
@@ -171,7 +188,7 @@ class Trainer:
         def write(folder: Path) -> None:
             self.policy.save_pretrained(folder)
             (folder / "config.yaml").write_text(self.config.dump(), encoding="utf-8")
-            checkpoint.write_state(folder, self.optimizer, {"step": step})
+            checkpoint.write_state(folder, self.optimizer, self.policy, step)
 
         # Weights and two moments of the same size, with a margin for the rest.
         checkpoint.write_atomically(self.run / f"checkpoint-{step}", write, 3 * self._weight_bytes() + 2**20)
@@ -212,6 +229,8 @@ def _update_metrics(reports: Sequence[UpdateReport]) -> dict[str, Any]:
         "train/updates": len(reports),
         "train/updates_skipped": sum(report.skipped for report in reports),
     }
+    if any(report.value_loss for report in reports):
+        metrics["value_loss"] = sum(report.value_loss for report in reports) / len(reports)
     if tokens:
         metrics["train/entropy"] = sum(report.entropy for report in reports) / tokens
     sampled = sum(report.rollout_tokens for report in reports)

@@ -1,28 +1,35 @@
-"""One optimizer update: rows of the mixed loss to a gradient, in micro-batches, to a step."""
+"""One optimizer update: rows of the mixed loss to a gradient, in micro-batches, to a step.
+
+Shapes: B rows, T tokens.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from unigrad.config import TrainConfig
-from unigrad.estimator import Algorithm, surrogate
+from unigrad.config import TrainConfig, ValueConfig
+from unigrad.estimator import Algorithm, entropy_bonus, surrogate
 from unigrad.hybrid import Row
-from unigrad.policy import Policy, micro_batches
+from unigrad.policy import Policy, TokenStatistics, clipped_value_loss, micro_batches
 from unigrad.train.optimizer import guarded_update
+from unigrad.types import Trajectory
 
 
 @dataclass(slots=True)
 class UpdateReport:
     """Sums over the rows of one update, so that reports of several updates add up.
 
-    loss: −Σ c_i Σ_t w_it log π_it (Eq. 13). mismatch: |log π_θ − the rollout engine's log-prob| over on-policy tokens.
-    clipped: on-policy tokens whose weight the mask set to 0. entropy: over all tokens, in nats.
+    loss: −Σ c_i Σ_t w_it log π_it (Eq. 13), less the entropy bonus. value_loss: Σ c_i Σ_t of the value head's.
+    mismatch: |log π_θ − the rollout engine's log-prob| over on-policy tokens. clipped: on-policy tokens whose weight
+    the mask set to 0. entropy: over all tokens, in nats.
     """
 
     loss: float = 0.0
+    value_loss: float = 0.0
     grad_norm: float = 0.0
     skipped: bool = False
     tokens: int = 0
@@ -38,51 +45,136 @@ def update(
     optimizer: torch.optim.Optimizer,
     rows: Sequence[Row],
     config: TrainConfig,
+    value: ValueConfig,
     rollout_temperature: float,
 ) -> UpdateReport:
     """Accumulate the gradient of the rows' mixed loss and step, unless the gradient is unfit (see `guarded_update`).
 
-    Every row carries its final coefficient, so the gradient does not depend on how the rows are cut into micro-batches.
-    Rollouts are seen at the temperature they were sampled at, demonstrations at temperature 1.
+    Every row carries its final coefficient, and weights that compare tokens across the batch are computed before it is
+    cut, so the gradient does not depend on the micro-batches. Rollouts are seen at the temperature they were sampled
+    at, demonstrations at temperature 1.
     """
     report = UpdateReport()
     lengths = [len(row.trajectory.prompt_ids) + len(row.trajectory.completion_ids) for row in rows]
-    for indices in micro_batches(lengths, config.tokens_per_micro_batch):
-        _accumulate(policy, [rows[index] for index in indices], rollout_temperature, report)
-    outcome = guarded_update(optimizer, report.loss, config)
+    batches = micro_batches(lengths, config.tokens_per_micro_batch)
+
+    def forward(batch: Sequence[Row]) -> TokenStatistics:
+        trajectories = [row.trajectory for row in batch]
+        return policy.token_logprobs(
+            [(each.prompt_ids, each.completion_ids) for each in trajectories],
+            [rollout_temperature if each.on_policy else 1.0 for each in trajectories],
+        )
+
+    whole: dict[int, Tensor] = {}
+    if any(row.algorithm.whole_batch for row in rows):
+        with torch.no_grad():
+            statistics = [forward([rows[index] for index in indices]) for indices in batches]
+        order = [index for indices in batches for index in indices]
+        weights = _weights([rows[index] for index in order], _joined(statistics))
+        whole = dict(zip(order, weights, strict=True))
+    for indices in batches:
+        batch = [rows[index] for index in indices]
+        tokens = forward(batch)
+        weights = (
+            torch.stack([whole[index][: tokens.logp_BT.shape[1]] for index in indices])
+            if whole
+            else _weights(batch, tokens)
+        )
+        _accumulate(batch, tokens, weights, value, report)
+    outcome = guarded_update(optimizer, report.loss + report.value_loss, config)
     report.grad_norm, report.skipped = outcome.grad_norm, outcome.skipped
     return report
 
 
-def _accumulate(policy: Policy, rows: Sequence[Row], rollout_temperature: float, report: UpdateReport) -> None:
-    trajectories = [row.trajectory for row in rows]
-    temperatures = [rollout_temperature if each.on_policy else 1.0 for each in trajectories]
-    tokens = policy.token_logprobs([(each.prompt_ids, each.completion_ids) for each in trajectories], temperatures)
+def _accumulate(
+    rows: Sequence[Row], tokens: TokenStatistics, weights: Tensor, value: ValueConfig, report: UpdateReport
+) -> None:
+    """Add these rows' gradient to the parameters', and their sums to the report."""
     logp, mask = tokens.logp_BT, tokens.mask_BT
-    rollout_logp = torch.zeros_like(logp)
-    for index, each in enumerate(trajectories):
-        if each.rollout_logprobs is not None:
-            rollout_logp[index, : len(each.rollout_logprobs)] = logp.new_tensor(each.rollout_logprobs)
-    advantages = logp.new_tensor([row.advantage for row in rows])
-    on_policy = torch.tensor([each.on_policy for each in trajectories], device=logp.device)
-
-    weights = torch.zeros_like(logp)
-    for algorithm, indices in _by_algorithm(rows).items():
-        # Demonstrations have no rollout log-probs; offline algorithms do not read them.
-        weights[indices] = algorithm.weights(logp[indices], rollout_logp[indices], advantages[indices], mask[indices])
-    loss = surrogate(logp, weights, logp.new_tensor([row.coefficient for row in rows]))
-    loss.backward()  # type: ignore[no-untyped-call]
+    coefficients = logp.new_tensor([row.coefficient for row in rows])
+    loss = surrogate(logp, weights, coefficients)
+    bonus = logp.new_tensor([row.algorithm.entropy_coefficient for row in rows])
+    if bonus.any():
+        loss = loss - entropy_bonus(tokens.entropy_BT, mask, coefficients * bonus)
+    value_loss = torch.zeros_like(loss)
+    if tokens.values_BT is not None:
+        returns = _padded(rows, tokens, lambda row: row.returns)
+        before = _padded(rows, tokens, lambda row: row.trajectory.values)
+        # A demonstration has no return to predict.
+        predicted = mask & torch.tensor([row.returns is not None for row in rows], device=logp.device)[:, None]
+        losses = clipped_value_loss(tokens.values_BT, before, returns, value.clip)
+        value_loss = value.coefficient * (torch.where(predicted, losses, 0.0) * coefficients[:, None]).sum()
+    (loss + value_loss).backward()  # type: ignore[no-untyped-call]
 
     with torch.no_grad():
-        sampled = mask & on_policy[:, None]
-        difference = (logp - rollout_logp).abs()[sampled]
+        sampled = mask & torch.tensor([row.trajectory.on_policy for row in rows], device=logp.device)[:, None]
+        advantages = _padded(rows, tokens, lambda row: row.advantage)
+        difference = (logp - _padded(rows, tokens, lambda row: row.trajectory.rollout_logprobs)).abs()[sampled]
         report.loss += loss.item()
+        report.value_loss += value_loss.item()
         report.tokens += int(mask.sum())
         report.entropy += tokens.entropy_BT[mask].sum().item()
         report.rollout_tokens += int(sampled.sum())
         report.mismatch += difference.sum().item()
         report.mismatch_max = max(report.mismatch_max, difference.max().item() if difference.numel() else 0.0)
-        report.clipped += int((sampled & (weights == 0) & (advantages[:, None] != 0)).sum())
+        report.clipped += int((sampled & (weights == 0) & (advantages != 0)).sum())
+
+
+def _weights(rows: Sequence[Row], tokens: TokenStatistics) -> Tensor:
+    """Each token's weight under its row's algorithm, f[B,T]."""
+    logp = tokens.logp_BT.detach()
+    old = _padded(rows, tokens, lambda row: _log_old(row.trajectory))
+    engine = _padded(rows, tokens, lambda row: row.trajectory.rollout_logprobs)
+    reference = _padded(rows, tokens, lambda row: row.trajectory.reference_logprobs)
+    advantages = _padded(rows, tokens, lambda row: row.advantage)
+    questions = torch.tensor([row.question for row in rows], device=logp.device)
+    weights = torch.zeros_like(logp)
+    for algorithm, indices in _by_algorithm(rows).items():
+        needs = algorithm.needs
+        # Demonstrations have no rollout log-probs; offline algorithms do not read them.
+        weights[indices] = algorithm.weights(
+            logp[indices],
+            old[indices],
+            advantages[indices],
+            tokens.mask_BT[indices],
+            entropy=tokens.entropy_BT[indices] if "entropy" in needs else None,
+            reference_logp=reference[indices] if "reference_logp" in needs else None,
+            engine_logp=engine[indices] if "engine_logp" in needs else None,
+            groups=questions[indices] if "groups" in needs else None,
+        )
+    return weights
+
+
+def _log_old(trajectory: Trajectory) -> tuple[float, ...] | None:
+    return trajectory.rollout_logprobs if trajectory.policy_logprobs is None else trajectory.policy_logprobs
+
+
+def _padded(
+    rows: Sequence[Row], tokens: TokenStatistics, of: Callable[[Row], float | tuple[float, ...] | None]
+) -> Tensor:
+    """A number a row, or a tuple a row, at its tokens, f[B,T]; 0 where there is none."""
+    padded = torch.zeros_like(tokens.logp_BT)
+    for index, row in enumerate(rows):
+        values = of(row)
+        if values is not None:
+            length = len(row.trajectory.completion_ids)
+            padded[index, :length] = padded.new_tensor(values)
+    return padded
+
+
+def _joined(statistics: Sequence[TokenStatistics]) -> TokenStatistics:
+    """Statistics of several micro-batches as those of one, padded to the longest."""
+    width = max(each.logp_BT.shape[1] for each in statistics)
+
+    def join(parts: Sequence[Tensor]) -> Tensor:
+        return torch.cat([torch.nn.functional.pad(part, (0, width - part.shape[1])) for part in parts])
+
+    return TokenStatistics(
+        join([each.logp_BT for each in statistics]),
+        join([each.entropy_BT for each in statistics]),
+        join([each.mask_BT for each in statistics]),
+        None,
+    )
 
 
 def _by_algorithm(rows: Sequence[Row]) -> dict[Algorithm, list[int]]:

@@ -31,7 +31,7 @@ from unigrad.data.templates import template_names
         (["train", "--method.gate", "swich"], "unknown gate 'swich'; did you mean 'switch'?"),
         (["train", "--algorithm.name", "gropo"], "unknown algorithm 'gropo'; did you mean 'grpo'?"),
         (["train", "--algorithm.name", "reinforce", "--algorithm.clip_low", "0.1"], "has no option 'clip_low'"),
-        (["train", "--rollout.num_generations", "1"], "rollout.num_generations = 1: grpo compares the rollouts"),
+        (["train", "--rollout.num_generations", "1"], "rollout.num_generations = 1: dr_grpo compares the rollouts"),
         (["train", "--data.prompt_template", "boxd"], "no prompt template 'boxd'; the nearest is 'boxed'"),
         (["train", "--data.train", "nowhere.jsonl"], "nowhere.jsonl"),
         (["train", "--model.name_or_path", "./nowhere"], "nowhere"),
@@ -61,7 +61,8 @@ def test_help_lists_every_key_with_meaning_type_and_default(capsys: pytest.Captu
     for key, field in config_keys():
         assert f"--{key} " in text
         assert " ".join((field.description or "").split()) in text
-    assert "--method.name str hpt, sft or grpo: which trajectories each question trains on (default: sft)" in text
+    assert "--method.name str hpt, sft, grpo, ppo, luffy or srft: which trajectories" in text
+    assert "each question trains on (default: sft)" in text
     for name in template_names():
         assert name in text
 

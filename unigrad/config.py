@@ -298,10 +298,6 @@ class Config(Section):
                 f"train.questions_per_update ({train.questions_per_update}) must divide "
                 f"train.questions_per_step ({train.questions_per_step})"
             )
-        if train.warmup_steps > train.max_steps:
-            raise ValueError(
-                f"train.warmup_steps ({train.warmup_steps}) must not pass train.max_steps ({train.max_steps})"
-            )
         longest = self.data.max_prompt_length + max(
             self.rollout.max_completion_length, self.eval.max_completion_length or 0
         )

@@ -27,6 +27,7 @@ def test_switch(threshold: float, solved: int, expected: tuple[int, int]) -> Non
 def test_the_constant_gates_do_not_look(solved: int) -> None:
     assert gate("rollouts")(solved=solved, n=3) == (1, 0)
     assert gate("demonstrations")(solved=solved, n=3) == (0, 1)
+    assert gate("both")(solved=solved, n=3) == (1, 1)
 
 
 @pytest.mark.parametrize("threshold", [-1, 1.5])

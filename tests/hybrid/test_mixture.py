@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -115,3 +117,42 @@ def test_a_questions_weight_does_not_depend_on_what_the_others_train_on(aggregat
     first = mix([SOLVED_IN_PART, other_fails], switch, rl, SFT).rows[0]
     second = mix([SOLVED_IN_PART, other_mixed], switch, rl, SFT).rows[0]
     assert first == second
+
+
+def test_luffys_groups_hold_their_demonstration() -> None:
+    failed = group([0, 0, 0], [2, 3, 2], demonstration=4)
+    luffy = algorithm("luffy", normalise_std=False)
+    rows = mix([failed], gate("both"), RL, luffy).rows
+    # Three failures and one right demonstration: mean 1/4, as in the authors' code.
+    assert [row.advantage for row in rows] == pytest.approx([-0.25, -0.25, -0.25, 0.75], abs=1e-12)
+    assert [row.algorithm.name for row in rows] == ["grpo", "grpo", "grpo", "luffy"]
+    # With demonstration and rollouts alike there is nothing to compare.
+    assert mix([group([1, 1], [2, 3], demonstration=4)], gate("both"), RL, luffy).rows == ()
+
+
+def test_rows_without_advantage_stay_where_they_change_the_gradient() -> None:
+    with_entropy = algorithm("grpo", aggregation="token_sum", entropy_coefficient=0.1)
+    mixture = mix([SOLVED_ALWAYS], gate("rollouts"), with_entropy, SFT)
+    assert [row.advantage for row in mixture.rows] == [0.0, 0.0]
+    assert mixture.skipped_tokens == 0
+
+
+def test_a_kl_in_the_reward_moves_the_advantages() -> None:
+    def annotated(each: Trajectory, reference: float) -> Trajectory:
+        return replace(each, reference_logprobs=(reference,) * len(each.completion_ids))
+
+    # Log-probs are −1 at each token; a reference of −2 makes each token cost 0.1 · 1. Rewards 1 and 0, lengths 3 and 5.
+    one, two = SOLVED_IN_PART.rollouts
+    kl_group = replace(SOLVED_IN_PART, rollouts=(annotated(one, -2.0), annotated(two, -1.0)), demonstration=None)
+    rows = mix([kl_group], gate("rollouts"), algorithm("dr_grpo"), SFT, kl_reward_coefficient=0.1).rows
+    # 1 − 0.3 and 0: centred, ±0.35.
+    assert [row.advantage for row in rows] == pytest.approx([0.35, -0.35], abs=1e-12)
+
+
+def test_ppo_gives_every_token_an_advantage_and_a_return() -> None:
+    one = replace(SOLVED_IN_PART.rollouts[0], values=(0.5, 0.25, 0.75))
+    ppo = algorithm("ppo", gae_lambda=1.0)
+    (row,) = mix([replace(SOLVED_IN_PART, rollouts=(one,))], gate("rollouts"), ppo, SFT).rows
+    # λ = γ = 1: the return is the reward 1 at every token, the advantage what the value misses of it.
+    assert row.returns == pytest.approx((1.0, 1.0, 1.0), abs=1e-12)
+    assert row.advantage == pytest.approx((0.5, 0.75, 0.25), abs=1e-12)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from unigrad.policy import Policy, micro_batches
+from unigrad.policy import Policy
+from unigrad.train.forward import split, token_statistics
 from unigrad.types import Group, Trajectory
 
 
@@ -59,14 +60,10 @@ class Annotator:
         """Log-probs and values of each trajectory's tokens."""
         logprobs: dict[int, tuple[float, ...]] = {}
         values: dict[int, tuple[float, ...]] = {}
-        lengths = [len(each.prompt_ids) + len(each.completion_ids) for each in trajectories]
-        for indices in micro_batches(lengths, self.tokens_per_micro_batch):
+        for indices in split(trajectories, self.tokens_per_micro_batch):
             batch = [trajectories[index] for index in indices]
             with torch.no_grad():
-                tokens = policy.token_logprobs(
-                    [(each.prompt_ids, each.completion_ids) for each in batch],
-                    [self.rollout_temperature if each.on_policy else 1.0 for each in batch],
-                )
+                tokens = token_statistics(policy, batch, self.rollout_temperature)
             for row, (index, each) in enumerate(zip(indices, batch, strict=True)):
                 length = len(each.completion_ids)
                 logprobs[index] = tuple(tokens.logp_BT[row, :length].tolist())

@@ -12,7 +12,6 @@ from transformers.utils.logging import disable_progress_bar
 
 from unigrad.config import Config, ConfigError, changed_keys, load_config
 from unigrad.data import (
-    PreparationReport,
     PreparedProblem,
     load_problems,
     prepare_problems,
@@ -133,9 +132,7 @@ def _last_good(folder: Path) -> str:
     found = checkpoint.checkpoints(folder)
     if not found:
         return "no checkpoint was complete yet"
-    return (
-        f"the last good checkpoint is {found[-1][1]}; free some space and go on with: unigrad train --resume {folder}"
-    )
+    return f"the last good checkpoint is {found[-1][1]}; go on from there with: unigrad train --resume {folder}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +184,7 @@ def _build(config: Config, folder: Path, resumed: Path | None, console: Console,
             f"{config.model.name_or_path} takes {policy.max_positions}"
         )
 
-    def prepare(problems: list[Problem], name: str) -> tuple[list[PreparedProblem], PreparationReport]:
+    def prepare(problems: list[Problem], name: str) -> list[PreparedProblem]:
         prepared = prepare_problems(
             problems,
             template,
@@ -198,9 +195,9 @@ def _build(config: Config, folder: Path, resumed: Path | None, console: Console,
         )
         for line in prepared.report.lines():
             console.print(f"{name}: {line}", markup=False, soft_wrap=True)
-        return list(prepared.problems), prepared.report
+        return list(prepared.problems)
 
-    problems, report = prepare(train_set, "train")
+    problems = prepare(train_set, "train")
     if not chosen.method.samples:
         problems = [prepared for prepared in problems if prepared.demonstration is not None]
         if not problems:
@@ -208,7 +205,7 @@ def _build(config: Config, folder: Path, resumed: Path | None, console: Console,
                 f"method.name = {chosen.method.name!r} trains on demonstrations, and {config.data.train} holds none "
                 "(column `solution`); use grpo"
             )
-    held_out, _ = prepare(held_out_set, "held-out") if held_out_set else ([], report)
+    held_out = prepare(held_out_set, "held-out") if held_out_set else []
     engine = TorchEngine(
         policy.model,
         policy.tokenizer,

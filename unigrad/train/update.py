@@ -14,7 +14,8 @@ from torch import Tensor
 from unigrad.config import TrainConfig, ValueConfig
 from unigrad.estimator import Algorithm, entropy_bonus, surrogate
 from unigrad.hybrid import Row
-from unigrad.policy import Policy, TokenStatistics, clipped_value_loss, micro_batches
+from unigrad.policy import Policy, TokenStatistics, clipped_value_loss
+from unigrad.train.forward import split, token_statistics
 from unigrad.train.optimizer import guarded_update
 from unigrad.types import Trajectory
 
@@ -55,15 +56,10 @@ def update(
     at, demonstrations at temperature 1.
     """
     report = UpdateReport()
-    lengths = [len(row.trajectory.prompt_ids) + len(row.trajectory.completion_ids) for row in rows]
-    batches = micro_batches(lengths, config.tokens_per_micro_batch)
+    batches = split([row.trajectory for row in rows], config.tokens_per_micro_batch)
 
     def forward(batch: Sequence[Row]) -> TokenStatistics:
-        trajectories = [row.trajectory for row in batch]
-        return policy.token_logprobs(
-            [(each.prompt_ids, each.completion_ids) for each in trajectories],
-            [rollout_temperature if each.on_policy else 1.0 for each in trajectories],
-        )
+        return token_statistics(policy, [row.trajectory for row in batch], rollout_temperature)
 
     whole: dict[int, Tensor] = {}
     if any(row.algorithm.whole_batch for row in rows):
@@ -124,10 +120,12 @@ def _weights(rows: Sequence[Row], tokens: TokenStatistics) -> Tensor:
     """Each token's weight under its row's algorithm, f[B,T]."""
     logp = tokens.logp_BT.detach()
     old = _padded(rows, tokens, lambda row: _log_old(row.trajectory))
-    engine = _padded(rows, tokens, lambda row: row.trajectory.rollout_logprobs)
-    reference = _padded(rows, tokens, lambda row: row.trajectory.reference_logprobs)
     advantages = _padded(rows, tokens, lambda row: row.advantage)
     questions = torch.tensor([row.question for row in rows], device=logp.device)
+
+    def padded(of: Callable[[Row], tuple[float, ...] | None], needed: bool, indices: list[int]) -> Tensor | None:
+        return _padded(rows, tokens, of)[indices] if needed else None
+
     weights = torch.zeros_like(logp)
     for algorithm, indices in _by_algorithm(rows).items():
         needs = algorithm.needs
@@ -138,8 +136,8 @@ def _weights(rows: Sequence[Row], tokens: TokenStatistics) -> Tensor:
             advantages[indices],
             tokens.mask_BT[indices],
             entropy=tokens.entropy_BT[indices] if "entropy" in needs else None,
-            reference_logp=reference[indices] if "reference_logp" in needs else None,
-            engine_logp=engine[indices] if "engine_logp" in needs else None,
+            reference_logp=padded(lambda row: row.trajectory.reference_logprobs, "reference_logp" in needs, indices),
+            engine_logp=padded(lambda row: row.trajectory.rollout_logprobs, "engine_logp" in needs, indices),
             groups=questions[indices] if "groups" in needs else None,
         )
     return weights

@@ -9,7 +9,9 @@ import difflib
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -17,6 +19,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+METHODS_KEY = "methods"
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -332,19 +335,41 @@ def config_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[t
             yield prefix + name, info
 
 
+OFFICIAL = "-official"
+
+
 def recipe_names() -> list[str]:
-    """The bundled recipes."""
+    """The bundled recipes: every family, and every FAMILY-METHOD (before `-official`) of the methods that it tunes."""
+    return sorted({*_bundled(), *_members()})
+
+
+def _bundled() -> dict[str, Traversable]:
     folder = resources.files("unigrad.recipes")
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return {entry.name.removesuffix(".yaml"): entry for entry in folder.iterdir() if entry.name.endswith(".yaml")}
+
+
+@cache
+def _members() -> dict[str, tuple[str, str]]:
+    """The family and the method of each composed name."""
+    members = {}
+    for family in _bundled():
+        stem, suffix = family.removesuffix(OFFICIAL), OFFICIAL if family.endswith(OFFICIAL) else ""
+        for method in _load_recipe(family).get(METHODS_KEY, {}):
+            members[f"{stem}-{method}{suffix}"] = (family, method)
+    return members
 
 
 def load_config(recipe: str, overrides: Mapping[str, str] | None = None) -> Config:
     """The configuration of a bundled recipe or a YAML path, with dotted `overrides` (text, as from a command line).
 
-    A recipe may name another as its `base` and hold only what differs. Raises ConfigError, one line, on a missing or
-    malformed recipe, an unknown key or a bad value.
+    A recipe may name another as its `base` and hold only what differs; its section `methods` holds, by method.name,
+    what changes under that method. Raises ConfigError, one line, on a missing or malformed recipe, an unknown key or a
+    bad value.
     """
     tree = _load_recipe(recipe)
+    methods = tree.pop(METHODS_KEY, {})
+    chosen = (overrides or {}).get("method.name") or tree.get("method", {}).get("name")
+    tree = _merge(tree, methods.get(chosen, {}))
     known = dict(config_keys())
     for key, text in (overrides or {}).items():
         if key not in known:
@@ -364,8 +389,12 @@ def _load_recipe(recipe: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     try:
         if is_path:
             text = Path(recipe).read_text(encoding="utf-8")
-        elif recipe in recipe_names():
-            text = (resources.files("unigrad.recipes") / f"{recipe}.yaml").read_text(encoding="utf-8")
+        elif recipe in _bundled():
+            text = _bundled()[recipe].read_text(encoding="utf-8")
+        elif recipe in _members():
+            family, method = _members()[recipe]
+            member = {"method": {"name": method}, "output_dir": f"runs/{recipe}"}
+            return _merge(_load_recipe(family, (*seen, recipe)), member)
         else:
             names = recipe_names()
             close = difflib.get_close_matches(recipe, names, n=1, cutoff=0.4)
@@ -388,12 +417,30 @@ def _load_recipe(recipe: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
         raise ConfigError(f"recipe {recipe}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"recipe {recipe}: its top must be a mapping of sections, not {type(tree).__name__}")
+    methods = tree.get(METHODS_KEY) or {}
+    if not isinstance(methods, dict) or not all(changes is None or isinstance(changes, dict) for changes in methods.values()):
+        raise ConfigError(f"recipe {recipe}: {METHODS_KEY} must map the names of methods to sections of keys")
+    tree[METHODS_KEY] = {name: changes or {} for name, changes in methods.items()}
     base = tree.pop("base", None)
     if base is None:
         return tree
     if is_path and isinstance(base, str) and base.endswith((".yaml", ".yml")):
         base = str(Path(recipe).parent / base)
-    return _merge(_load_recipe(str(base), (*seen, recipe)), tree)
+    inherited = _load_recipe(str(base), (*seen, recipe))
+    # What a recipe says itself stands above whatever it inherits, also above what its base says of a method.
+    methods = {name: _without(changes, tree) for name, changes in inherited.get(METHODS_KEY, {}).items()}
+    return _merge({**inherited, METHODS_KEY: methods}, tree)
+
+
+def _without(tree: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """`tree` less the keys that `said` holds too."""
+    left = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and isinstance(said.get(key), dict):
+            left[key] = _without(value, said[key])
+        elif key not in said:
+            left[key] = value
+    return left
 
 
 def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

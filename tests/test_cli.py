@@ -11,6 +11,7 @@ import pytest
 from unigrad.cli import main
 from unigrad.config import config_keys
 from unigrad.data.templates import template_names
+from unigrad.hybrid import METHODS
 
 
 @pytest.mark.parametrize(
@@ -61,8 +62,8 @@ def test_help_lists_every_key_with_meaning_type_and_default(capsys: pytest.Captu
     for key, field in config_keys():
         assert f"--{key} " in text
         assert " ".join((field.description or "").split()) in text
-    assert "--method.name str hpt, sft, grpo, ppo, luffy or srft: which trajectories" in text
-    assert "each question trains on (default: sft)" in text
+    assert "--method.name str Which trajectories each question trains on" in text
+    assert "a row of `unigrad algorithms --methods` (default: sft)" in text
     for name in template_names():
         assert name in text
 
@@ -76,6 +77,17 @@ def test_help_and_usage_errors_never_import_torch() -> None:
     for arguments in (["--help"], ["train", "--help"], ["train", "--train.max_stepz", "3"]):
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, timeout=60, check=False)
         assert done.returncode == 0, arguments
+
+
+def test_methods_as_table_and_as_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["algorithms", "--methods", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["name"] for row in rows} == set(METHODS)
+    first, second = (row for row in rows if row["name"] == "sft_then_grpo")
+    assert (first["on_policy"], first["offline"], first["share"]) == (None, {"sft": 1.0}, 0.5)
+    assert (second["on_policy"], second["offline"], second["share"]) == ("grpo", {}, 0.5)
+    assert main(["algorithms", "--methods"]) == 0
+    assert "drop_failed" in capsys.readouterr().out
 
 
 def test_algorithms_as_table_and_as_data(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `unigrad train`, `unigrad algorithms`."""
+"""The command line: `unigrad train`, `unigrad compare`, `unigrad algorithms`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import argparse
 import difflib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from unigrad.config import Config, ConfigError, config_keys, load_config, recipe_names, type_name
+from unigrad.config import Config, ConfigError, config_keys, load_config, recipe_families, type_name
 
 DEFAULT_RECIPE = "tiny-hpt"
-COMMANDS = ("train", "algorithms")
+DEFAULT_FAMILY = "tiny"
+COMMANDS = ("train", "compare", "algorithms")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -33,12 +34,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ConfigError(f"unknown command {arguments[0]!r}; did you mean {close[0]!r}?")
         if arguments[:1] == ["train"]:
             return _train(arguments[1:])
+        if arguments[:1] == ["compare"]:
+            return _compare(arguments[1:])
         if arguments[:1] == ["algorithms"]:
             return _algorithms(arguments[1:])
         parser = _Parser(prog="unigrad", description="One gradient for LLM post-training (arXiv:2509.04419).")
         commands = parser.add_subparsers(title="commands", metavar="COMMAND")
         commands.add_parser("train", help="train a model: unigrad train [RECIPE] [--section.key VALUE ...]")
-        commands.add_parser("algorithms", help="print Table 1: every algorithm as its four parts")
+        commands.add_parser("compare", help="train methods side by side: unigrad compare [RECIPE] --methods a,b,c")
+        commands.add_parser("algorithms", help="print Table 1, or the methods: every declaration as data")
         if arguments and arguments[0] not in ("-h", "--help"):
             raise ConfigError(f"unknown option {arguments[0]!r}; see unigrad --help")
         parser.print_help()
@@ -54,15 +58,18 @@ def _train(arguments: list[str]) -> int:
     # Intermixed, so that the recipe may stand behind the options too.
     known, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
-        raise _unknown_argument(unknown[0])
+        raise _unknown_argument(unknown[0], ("resume", "dry-run", "plan"))
     options = vars(known)
     resume, recipe, dry_run = options.pop("resume"), options.pop("recipe"), options.pop("dry_run")
+    plan = options.pop("plan")
     if resume and recipe:
         raise ConfigError(f"--resume {resume} takes its configuration from the run; leave out the recipe {recipe!r}")
     config = _resumed_config(resume, options) if resume else load_config(recipe or DEFAULT_RECIPE, options)
 
-    from unigrad.train import run
+    from unigrad.train import run, show_plan
 
+    if plan:
+        return show_plan(config)
     return run(config, resume=Path(resume) if resume else None, dry_run=dry_run)
 
 
@@ -73,9 +80,10 @@ def _resumed_config(run: str, overrides: dict[str, str]) -> Config:
     return load_config(str(path), overrides)
 
 
-def _unknown_argument(argument: str) -> ConfigError:
+def _unknown_argument(argument: str, options: Sequence[str]) -> ConfigError:
+    """`options` are the command's own, beside the keys."""
     name = argument.split("=", 1)[0].lstrip("-")
-    keys = [key for key, _ in config_keys()] + ["resume", "dry-run", "help"]
+    keys = [*(key for key, _ in config_keys()), *options, "help"]
     same_leaf = [key for key in keys if key.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
     close = (same_leaf or difflib.get_close_matches(name, keys, n=1, cutoff=0.0))[0]
     if not argument.startswith("-"):
@@ -95,6 +103,9 @@ def _train_parser(shown_recipe: str | None) -> argparse.ArgumentParser:
     parser.add_argument("recipe", nargs="?", help=f"a bundled recipe or a YAML path (default: {DEFAULT_RECIPE})")
     parser.add_argument("--resume", metavar="RUN", help="go on from the newest complete checkpoint of this run")
     parser.add_argument("--dry-run", action="store_true", help="check everything, say what would run, and stop")
+    parser.add_argument(
+        "--plan", action="store_true", help="print parameters, memory, tokens and needs, before anything is downloaded"
+    )
     values: dict[str, Any] = load_config(shown_recipe).flat() if shown_recipe else {}
     groups: dict[str, Any] = {}
     for key, field in config_keys():
@@ -116,32 +127,136 @@ def _train_parser(shown_recipe: str | None) -> argparse.ArgumentParser:
 def _epilog() -> str:
     from unigrad.data.templates import prompt_template, template_names
 
-    lines = ["recipes:", *(f"  {name}" for name in recipe_names()), "", "prompt templates:"]
+    lines = ["recipes, and the methods that each tunes (tiny-luffy, qwen2.5-math-7b-luffy-official, …):"]
+    lines += [f"  {family:<28}{', '.join(methods)}" for family, methods in recipe_families().items()]
+    lines += ["", "prompt templates:"]
     for name in template_names():
         template = prompt_template(name)
         lines.append(f"  {name:<12}{template.description}")
     return "\n".join(lines)
 
 
+def _compare(arguments: list[str]) -> int:
+    known, unknown = _compare_parser().parse_known_intermixed_args(arguments)
+    if unknown:
+        raise _unknown_argument(unknown[0], ("methods", "seeds", "first-seed", "out", "jobs"))
+    overrides = vars(known)
+    recipe, methods, out = (overrides.pop(name) for name in ("recipe", "methods", "out"))
+    seeds, first_seed, jobs = (overrides.pop(name) for name in ("seeds", "first_seed", "jobs"))
+    for option, number, least in (("--seeds", seeds, 1), ("--first-seed", first_seed, 0), ("--jobs", jobs, 1)):
+        if number is not None and number < least:
+            raise ConfigError(f"{option} {number}: must be at least {least}")
+
+    from unigrad.compare.comparison import compare
+
+    folder = Path(out or f"runs/compare-{Path(recipe).stem}")
+    return compare(recipe, methods, range(first_seed, first_seed + seeds), folder, jobs, overrides)
+
+
+def _compare_parser() -> argparse.ArgumentParser:
+    from unigrad.compare.sets import DEFAULT_SET, SETS
+
+    sets = "\n".join(f"  {name:<12}{', '.join(methods)}" for name, methods in SETS.items())
+    parser = _Parser(
+        prog="unigrad compare",
+        usage="unigrad compare [RECIPE] [--methods a,b,c] [--seeds K] [--out DIR] [--section.key VALUE ...]",
+        description="Train several methods on the same seeds, each run a process of its own, and tabulate their\n"
+        "held-out accuracy with intervals over the seeds. What was stopped or killed goes on with the same command;\n"
+        "what is finished is not trained again.",
+        epilog=f"sets of methods:\n{sets}\n\n"
+        "Any key of `unigrad train --help` may follow as --section.key VALUE and goes to every run, but for\n"
+        "method.name, train.seed and output_dir, which the comparison sets. The embedded problems are generated from\n"
+        "the run's seed too, unless --tiny.seed says otherwise. With --train.max_tokens N the methods are compared at\n"
+        "an equal number of tokens.\n\n"
+        "Written to DIR: METHOD/seed-S/, the runs, each with its seed-S.log; comparison.json, settings and numbers;\n"
+        "comparison.md, the table; curves.png.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "recipe",
+        nargs="?",
+        default=DEFAULT_FAMILY,
+        help=f"a bundled recipe or a YAML path; its section `methods` says what changes under each ({DEFAULT_FAMILY})",
+    )
+    parser.add_argument(
+        "--methods", default=DEFAULT_SET, help="methods and sets of them, with commas (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=3, metavar="K", help="seeds of each method, K of them (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--first-seed", type=int, default=0, metavar="S", help="the first of them; search on others (default: 0)"
+    )
+    parser.add_argument("--out", metavar="DIR", help="where runs and results go (default: runs/compare-RECIPE)")
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="runs at once, sharing the cores (default: as many as cores)"
+    )
+    for key, _ in config_keys():
+        parser.add_argument(f"--{key}", dest=key, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    return parser
+
+
 def _algorithms(arguments: list[str]) -> int:
     parser = _Parser(prog="unigrad algorithms", description="Table 1: every algorithm as its four parts.")
+    parser.add_argument("--methods", action="store_true", help="the methods instead: what each question trains on")
     parser.add_argument("--json", action="store_true", help="as data")
-    as_json = parser.parse_args(arguments).json
+    options = parser.parse_args(arguments)
 
     from unigrad.estimator import algorithm, algorithm_names
+    from unigrad.hybrid import METHODS
 
-    rows = [algorithm(name).row() for name in algorithm_names()]
-    if as_json:
+    if options.methods:
+        rows = [row for method in METHODS.values() for row in method.rows()]
+    else:
+        rows = [algorithm(name).row() for name in algorithm_names()]
+    if options.json:
         sys.stdout.write(json.dumps(rows, ensure_ascii=False, indent=2) + "\n")
-        return 0
+    elif options.methods:
+        _print_table("(α, β) = (f(P), g(P))", _METHOD_COLUMNS, [_method_cells(row) for row in rows])
+    else:
+        _print_table("grad = 1_stable · (1/π_ref) · Â · ∇π_θ", _ALGORITHM_COLUMNS, rows)
+    return 0
+
+
+_ALGORITHM_COLUMNS = {
+    "name": "algorithm",
+    "reference": "π_ref",
+    "advantage": "Â",
+    "mask": "mask",
+    "estimator": "estimator",
+    "source": "source",
+}
+_METHOD_COLUMNS = {
+    "name": "method",
+    "gate": "gate",
+    "on_policy": "on rollouts",
+    "offline": "on demonstrations",
+    "description": "description",
+}
+
+
+def _method_cells(row: Mapping[str, Any]) -> dict[str, str]:
+    """A stage of a method as the table shows it: only what is not the ordinary case."""
+    options = ", ".join(f"{key} {value}" for key, value in row["gate_options"].items() if key != "table")
+    extras = [options, *(row[key] for key, usual in (("across", "own"), ("schedule", "constant")) if row[key] != usual)]
+    offline = " + ".join(name if weight == 1 else f"{weight}·{name}" for name, weight in row["offline"].items())
+    return {
+        "name": row["name"] if row["share"] == 1 else f"{row['name']} ({row['share']:.0%})",
+        "gate": ", ".join(filter(None, [row["gate"], *extras])),
+        "on_policy": row["on_policy"] or "–",
+        "offline": offline or "–",
+        "description": row["description"],
+    }
+
+
+def _print_table(title: str, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="grad = 1_stable · (1/π_ref) · Â · ∇π_θ")
-    columns = ("name", "reference", "advantage", "mask", "estimator", "source")
-    for heading in ("algorithm", "π_ref", "Â", "mask", "estimator", "source"):
+    table = Table(title=title)
+    for heading in columns.values():
         table.add_column(heading, overflow="fold")
     for row in rows:
         table.add_row(*(row[column] for column in columns))
     Console().print(table)
-    return 0

@@ -51,6 +51,10 @@ class ModelConfig(Section):
     """Attention kernel as transformers names it (sdpa, eager, flash_attention_2); null: transformers' choice"""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time"""
+    rope_theta: Annotated[float, Field(gt=0)] | None = None
+    """Base of the rotary position embedding, in place of the model's own; null: the model's own"""
+    max_position_embeddings: Positive | None = None
+    """Tokens of the longest prompt with its completion, in place of the model's own limit; null: the model's own"""
 
 
 class ColumnsConfig(Section):
@@ -133,11 +137,27 @@ class VerifyConfig(Section):
 
 class MethodConfig(Section):
     name: str = "hpt"
-    """hpt, sft, grpo, ppo, luffy or srft: which trajectories each question trains on"""
+    """Which trajectories each question trains on, and how: a row of `unigrad algorithms --methods`"""
     gate: str | None = None
-    """switch, rollouts, demonstrations or both: what decides for each question; null: the method's own"""
-    threshold: Annotated[float, Field(ge=0)] = 0
-    """The switch gate's γ: SFT where at most so many rollouts are solved (a count); between 0 and 1: a success rate"""
+    """switch, drop, rollouts, demonstrations, both, linear or table: what decides; null: the method's own"""
+    threshold: Annotated[float, Field(ge=0)] | None = None
+    """Of switch and drop, γ: SFT where at most so many rollouts are solved (a count; below 1 a rate); null: its own"""
+    table: tuple[tuple[float, ...], ...] | None = None
+    """Of the gate table: [α, β] for 0, 1, … solved rollouts, the last for more; null: the method's own"""
+    alpha: Annotated[float, Field(ge=0)] = 1.0
+    """The RL term is multiplied with this"""
+    beta: Annotated[float, Field(ge=0)] = 1.0
+    """The terms on demonstrations are multiplied with this (the authors' sft_loss_coef)"""
+    selected_mean: bool = False
+    """SFT is the mean over the demonstrations that train, as in the authors' code, not over all questions (Eq. 12)"""
+    first_stage: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """sft_then_grpo: share of the run that its first stage takes; null: the method's own, a half"""
+    mu_start: Share | None = None
+    """chord: μ at the start"""
+    mu_end: Share | None = None
+    """chord: μ at the end of its fall"""
+    mu_share: Share | None = None
+    """chord: share of the run over which μ falls"""
 
 
 class AlgorithmConfig(Section):
@@ -150,6 +170,8 @@ class AlgorithmConfig(Section):
     """On-policy algorithm, a row of `unigrad algorithms`; null: the method's own"""
     aggregation: Literal["token_mean", "sequence_mean", "constant", "token_sum"] | None = None
     """How token losses are averaged"""
+    offline_aggregation: Literal["token_mean", "sequence_mean", "constant", "token_sum"] | None = None
+    """The same on demonstrations; null: the offline algorithm's own"""
     constant_length: Positive | None = None
     """The length that aggregation=constant divides by; null: rollout.max_completion_length"""
     clip_low: Annotated[float, Field(ge=0)] | None = None
@@ -168,6 +190,10 @@ class AlgorithmConfig(Section):
     """srft, luffy: divide by the std of rollouts and demonstrations; false only centres, as LUFFY's authors do"""
     shaping_gamma: Annotated[float, Field(gt=0)] | None = None
     """luffy: γ of the shaping π/(π + γ)"""
+    sft_weight: Annotated[float, Field(ge=0)] | None = None
+    """srft_sft: a demonstration's weight is this times exp(−its mean entropy)"""
+    success_weight: Annotated[float, Field(ge=0)] | None = None
+    """srft_rollouts: a solved rollout's weight is this times exp(its mean entropy)"""
     pass_k: Positive | None = None
     """pass_at_k: the k whose pass rate is maximised"""
     cap_low: Annotated[float, Field(ge=0)] | None = None
@@ -248,6 +274,8 @@ class TrainConfig(Section):
     """An update is skipped when its gradient norm passes this, as when it is not finite; 0: only the latter"""
     max_steps: Positive = 500
     """Steps; one is one batch of rollouts and its updates"""
+    max_tokens: Positive | None = None
+    """The run ends, before max_steps, once so many tokens were generated and trained; null: no such end"""
     questions_per_step: Positive = 128
     """Questions of one step; each gets rollout.num_generations rollouts"""
     questions_per_update: Positive | None = None
@@ -343,6 +371,11 @@ def recipe_names() -> list[str]:
     return sorted({*_bundled(), *_members()})
 
 
+def recipe_families() -> dict[str, list[str]]:
+    """Each bundled file, with the methods that make a recipe's name with it."""
+    return {family: [method for of, method in _members().values() if of == family] for family in sorted(_bundled())}
+
+
 def _bundled() -> dict[str, Traversable]:
     folder = resources.files("unigrad.recipes")
     return {entry.name.removesuffix(".yaml"): entry for entry in folder.iterdir() if entry.name.endswith(".yaml")}
@@ -399,14 +432,16 @@ def _load_recipe(recipe: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
             names = recipe_names()
             close = difflib.get_close_matches(recipe, names, n=1, cutoff=0.4)
             tail = (
-                f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names)}, or a path to a .yaml file"
+                f"did you mean {close[0]!r}?"
+                if close
+                else f"there are: {', '.join(sorted(_bundled()))}, or a path to a .yaml file"
             )
             raise ConfigError(f"unknown recipe {recipe!r}; {tail}")
     except UnicodeDecodeError as error:
         raise ConfigError(f"recipe {recipe} is not UTF-8 text: {error.reason} at byte {error.start}") from None
     except OSError as error:
         raise ConfigError(
-            f"cannot read recipe {recipe}: {error.strerror}; bundled: {', '.join(recipe_names())}"
+            f"cannot read recipe {recipe}: {error.strerror}; bundled: {', '.join(sorted(_bundled()))}"
         ) from None
     try:
         tree = yaml.safe_load(text) or {}
@@ -418,7 +453,7 @@ def _load_recipe(recipe: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(f"recipe {recipe}: its top must be a mapping of sections, not {type(tree).__name__}")
     methods = tree.get(METHODS_KEY) or {}
-    if not isinstance(methods, dict) or not all(changes is None or isinstance(changes, dict) for changes in methods.values()):
+    if not isinstance(methods, dict) or not all(isinstance(each, dict | types.NoneType) for each in methods.values()):
         raise ConfigError(f"recipe {recipe}: {METHODS_KEY} must map the names of methods to sections of keys")
     tree[METHODS_KEY] = {name: changes or {} for name, changes in methods.items()}
     base = tree.pop("base", None)

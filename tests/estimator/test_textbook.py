@@ -248,6 +248,27 @@ def luffy(logp: Tensor, b: Batch) -> Tensor:
     return token_mean(-logp.exp() / (logp.exp() + 0.1) * zscores(b), b.mask)
 
 
+def mean_entropy(b: Batch) -> Tensor:
+    return (b.entropy * b.mask).sum(1) / b.mask.sum(1).clamp(min=1)
+
+
+def srft_sft(logp: Tensor, b: Batch) -> Tensor:
+    """Fu et al. 2025: the log-likelihood, weighted by the detached 0.5·exp(−H)."""
+    return row_mean_then_mean(-0.5 * torch.exp(-mean_entropy(b))[:, None] * logp, b.mask)
+
+
+def srft_rollouts(logp: Tensor, b: Batch) -> Tensor:
+    """The authors' code: −log π times 0.1·exp(H) where the reward is 1, times −1 elsewhere."""
+    scale = torch.where(b.rewards > 0, 0.1 * mean_entropy(b).exp(), -1.0)
+    return row_mean_then_mean(-scale[:, None] * logp, b.mask)
+
+
+def chord(logp: Tensor, b: Batch) -> Tensor:
+    """Zhang et al. 2025: the SFT loss with token weights sg(p(1 − p))."""
+    p = logp.detach().exp().clamp(max=1)  # some rows of the batch are no log-probs
+    return row_mean_then_mean(-p * (1 - p) * logp, b.mask)
+
+
 def dft(logp: Tensor, b: Batch) -> Tensor:
     return token_mean(-logp.exp().detach() * logp, b.mask)
 
@@ -324,7 +345,10 @@ TEXTBOOK: list[tuple[str, dict[str, Any], Loss]] = [
     ("high_entropy", {}, high_entropy),
     ("pass_at_k", {"pass_k": 2}, clip_loss(pass_at_k(2), row_mean_then_mean)),
     ("srft", {}, srft),
+    ("srft_sft", {}, srft_sft),
+    ("srft_rollouts", {}, srft_rollouts),
     ("luffy", {}, luffy),
+    ("chord", {}, chord),
     ("dft", {}, dft),
     ("dpo", {}, dpo),
 ]

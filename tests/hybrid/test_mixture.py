@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
-from unigrad.estimator import algorithm
-from unigrad.hybrid import gate, mix
+from unigrad.estimator import Algorithm, algorithm
+from unigrad.hybrid import Decision, Gate, Mixture, Objective, decide, gate
+from unigrad.hybrid import mix as mix_decided
+from unigrad.hybrid.schedules import averaged, shuffled
 from unigrad.types import Group, Problem, Reason, Trajectory, Verdict
 
 
@@ -32,6 +35,16 @@ def group(rewards: list[float], lengths: list[int], demonstration: int | None) -
     )
 
 
+def mix(
+    groups: list[Group], gate: Gate, on_policy: Algorithm, *offline: Algorithm, **options: Any
+) -> tuple[Mixture, list[Decision]]:
+    """The rows of one step, and the decisions behind them."""
+    kl = options.pop("kl_reward_coefficient", 0.0)
+    objective = Objective(gate=gate, on_policy=on_policy, offline=tuple((each, 1.0) for each in offline), **options)
+    decisions = decide(groups, objective)
+    return mix_decided(groups, decisions, objective, kl), decisions
+
+
 RL = algorithm("grpo", aggregation="token_sum", std_epsilon=0.0)
 SFT = algorithm("sft")
 SOLVED_IN_PART = group([1, 0], [3, 5], demonstration=4)
@@ -41,7 +54,7 @@ NO_DEMONSTRATION = group([0, 0], [2, 4], demonstration=None)
 
 
 def test_hpt_by_hand() -> None:
-    mixture = mix([SOLVED_IN_PART, SOLVED_NEVER, SOLVED_ALWAYS], gate("switch", threshold=0), RL, SFT)
+    mixture, decisions = mix([SOLVED_IN_PART, SOLVED_NEVER, SOLVED_ALWAYS], gate("switch", threshold=0), RL, SFT)
     rl, sft = mixture.rows[:2], mixture.rows[2:]
     # Question 1 goes to RL: z-scores of (1, 0) are ±1/√2·... = (1/2)/(1/√2); coefficient 1/(3 questions · 2 rollouts).
     assert [row.trajectory for row in rl] == list(SOLVED_IN_PART.rollouts)
@@ -51,13 +64,13 @@ def test_hpt_by_hand() -> None:
     assert [row.trajectory for row in sft] == [SOLVED_NEVER.demonstration]
     assert (sft[0].algorithm.name, sft[0].advantage) == ("sft", 1.0)
     assert sft[0].coefficient == pytest.approx(1 / 18, abs=1e-15)
-    assert [(d.alpha, d.beta) for d in mixture.decisions] == [(1, 0), (0, 1), (1, 0)]
+    assert [(d.alpha, d.beta) for d in decisions] == [(1, 0), (0, 1), (1, 0)]
     assert mixture.skipped_tokens == 4 + 5  # the failed group's and the solved group's rollouts
 
 
 def test_a_question_without_demonstration_falls_back_to_rl() -> None:
-    mixture = mix([NO_DEMONSTRATION, SOLVED_NEVER], gate("switch", threshold=0), RL, SFT)
-    assert [(d.alpha, d.beta, d.fell_back) for d in mixture.decisions] == [(1, 0, True), (0, 1, False)]
+    mixture, decisions = mix([NO_DEMONSTRATION, SOLVED_NEVER], gate("switch", threshold=0), RL, SFT)
+    assert [(d.alpha, d.beta, d.fell_back) for d in decisions] == [(1, 0, True), (0, 1, False)]
     # All its rewards are equal, so nothing trains; the other question's share stays 1/2.
     assert [row.coefficient for row in mixture.rows] == pytest.approx([1 / 12], abs=1e-15)
 
@@ -66,7 +79,7 @@ def test_without_rollouts_every_demonstration_trains() -> None:
     groups = [
         Group(problem=g.problem, rollouts=(), demonstration=g.demonstration) for g in (SOLVED_NEVER, SOLVED_ALWAYS)
     ]
-    mixture = mix(groups, gate("demonstrations"), RL, SFT)
+    mixture, _ = mix(groups, gate("demonstrations"), RL, SFT)
     assert [row.coefficient for row in mixture.rows] == pytest.approx([1 / 12, 1 / 8], abs=1e-15)
     assert mixture.skipped_tokens == 0
 
@@ -96,7 +109,7 @@ def test_the_rows_are_the_mixed_loss_of_eq_13() -> None:
     loss.backward()
 
     expected = {key: torch.zeros_like(values) for key, values in logps.items()}
-    for row in mix(groups, gate("switch", threshold=0), RL, SFT).rows:
+    for row in mix(groups, gate("switch", threshold=0), RL, SFT)[0].rows:
         each = row.trajectory
         logp = logps[id(each)].detach()[None]
         old = None if each.rollout_logprobs is None else torch.tensor([each.rollout_logprobs], dtype=torch.float64)
@@ -114,25 +127,107 @@ def test_a_questions_weight_does_not_depend_on_what_the_others_train_on(aggregat
     other_fails = group([0, 0], [2, 3], demonstration=4)
     other_mixed = group([1, 0], [2, 3], demonstration=4)
     switch = gate("switch", threshold=0)
-    first = mix([SOLVED_IN_PART, other_fails], switch, rl, SFT).rows[0]
-    second = mix([SOLVED_IN_PART, other_mixed], switch, rl, SFT).rows[0]
+    first = mix([SOLVED_IN_PART, other_fails], switch, rl, SFT)[0].rows[0]
+    second = mix([SOLVED_IN_PART, other_mixed], switch, rl, SFT)[0].rows[0]
     assert first == second
 
 
 def test_luffys_groups_hold_their_demonstration() -> None:
     failed = group([0, 0, 0], [2, 3, 2], demonstration=4)
     luffy = algorithm("luffy", normalise_std=False)
-    rows = mix([failed], gate("both"), RL, luffy).rows
+    rows = mix([failed], gate("both"), RL, luffy)[0].rows
     # Three failures and one right demonstration: mean 1/4, as in the authors' code.
     assert [row.advantage for row in rows] == pytest.approx([-0.25, -0.25, -0.25, 0.75], abs=1e-12)
     assert [row.algorithm.name for row in rows] == ["grpo", "grpo", "grpo", "luffy"]
     # With demonstration and rollouts alike there is nothing to compare.
-    assert mix([group([1, 1], [2, 3], demonstration=4)], gate("both"), RL, luffy).rows == ()
+    assert mix([group([1, 1], [2, 3], demonstration=4)], gate("both"), RL, luffy)[0].rows == ()
+
+
+def test_a_demonstration_weighs_as_one_more_member_of_its_group() -> None:
+    """LUFFY averages over rollouts and demonstrations together: Q questions of n + 1 members each."""
+    groups = [group([0, 0, 0], [2, 3, 2], demonstration=4), group([1, 0, 0], [2, 3, 2], demonstration=5)]
+    rl = algorithm("dr_grpo", constant_length=10)
+    rows = mix(groups, gate("both"), rl, algorithm("luffy"))[0].rows
+    assert [row.coefficient for row in rows] == pytest.approx([1 / (2 * 4 * 10)] * 8, abs=1e-15)
+
+
+def test_off_policy_rl_compares_only_where_the_demonstration_trains() -> None:
+    """OFF/ON: a question that trains on its rollouts compares them alone."""
+    luffy = algorithm("luffy", normalise_std=False)
+    rows = mix([SOLVED_IN_PART, SOLVED_NEVER], gate("switch"), RL, luffy)[0].rows
+    assert [row.advantage for row in rows] == pytest.approx([0.5, -0.5, 2 / 3], abs=1e-12)
+    assert [row.algorithm.name for row in rows] == ["grpo", "grpo", "luffy"]
+
+
+def test_srft_keeps_its_own_advantages_on_rollouts() -> None:
+    terms = (algorithm("srft", std_epsilon=0.0), algorithm("srft_sft"))
+    rows = mix([SOLVED_IN_PART], gate("both"), algorithm("srft_rollouts"), *terms)[0].rows
+    assert [row.algorithm.name for row in rows] == ["srft_rollouts", "srft_rollouts", "srft", "srft_sft"]
+    # ±1 on rollouts; the demonstration among (1, 0, 1) stands 1/3 over the mean, std 1/√3; imitation is 1.
+    assert [row.advantage for row in rows] == pytest.approx([1, -1, 3**-0.5, 1], abs=1e-12)
+    # Rollouts of 3 and 5 tokens and a demonstration of 4 are one group; SFT's mean is over the one question.
+    assert [row.coefficient for row in rows] == pytest.approx([1 / 9, 1 / 15, 1 / 12, 1 / 4], abs=1e-15)
+
+
+def test_a_demonstration_under_two_terms() -> None:
+    """MIX/ON's 1.0 · off-policy RL + 0.1 · SFT."""
+    objective = Objective(
+        gate=gate("switch"), on_policy=RL, offline=((algorithm("luffy", normalise_std=False), 1.0), (SFT, 0.1))
+    )
+    decisions = decide([SOLVED_NEVER], objective)
+    assert decisions == [Decision(0.0, (1.0, 0.1))]
+    rows = mix_decided([SOLVED_NEVER], decisions, objective).rows
+    assert [(row.algorithm.name, row.advantage) for row in rows] == [("luffy", pytest.approx(2 / 3)), ("sft", 1.0)]
+    assert [row.coefficient for row in rows] == pytest.approx([1 / 3, 0.1 / 6], abs=1e-15)
+
+
+def test_a_dropped_question_counts_nowhere() -> None:
+    alone, _ = mix([SOLVED_IN_PART], gate("rollouts"), RL, SFT)
+    mixture, decisions = mix([SOLVED_IN_PART, SOLVED_NEVER], gate("drop"), RL, SFT)
+    assert decisions[1].is_dropped
+    assert mixture.rows == alone.rows
+    assert mixture.skipped_tokens == 2 + 2
+    assert mix([SOLVED_NEVER], gate("drop"), RL, SFT)[0].rows == ()
+
+
+def test_multipliers_and_schedule() -> None:
+    objective = Objective(
+        gate=gate("linear"), on_policy=RL, offline=((SFT, 0.5),), alpha=2.0, beta=3.0,
+        schedule=lambda progress: (1 - progress, progress),
+    )  # fmt: skip
+    (decision,) = decide([group([1, 0, 0, 0], [1] * 4, demonstration=2)], objective, progress=0.2)
+    assert decision.alpha == pytest.approx(0.25 * 0.8 * 2, abs=1e-15)
+    assert decision.betas == pytest.approx((0.75 * 0.2 * 3 * 0.5,), abs=1e-15)
+
+
+def test_the_mean_over_selected_demonstrations() -> None:
+    """The authors' SFT term: a mean over the demonstrations that train, whatever the number of questions."""
+    groups = [SOLVED_IN_PART, SOLVED_NEVER, SOLVED_ALWAYS]
+    sft = algorithm("sft", aggregation="token_mean")
+    rows = mix(groups, gate("switch"), RL, sft, selected_mean=True)[0].rows
+    assert rows[-1].coefficient == pytest.approx(1 / 6, abs=1e-15)
+
+
+def test_controls_keep_the_rate_and_lose_the_question() -> None:
+    groups = [SOLVED_NEVER, SOLVED_NEVER, *[SOLVED_IN_PART] * 6]
+    objective = Objective(gate=gate("switch"), on_policy=RL, offline=((SFT, 1.0),), across=shuffled)
+    seen = [[d.beta for d in decide(groups, objective, seed=seed)] for seed in range(200)]
+    assert all(sum(betas) == 2 for betas in seen)
+    # 400 demonstrations fall on 8 places: each has 50, with a standard deviation below 7.
+    assert all(22 <= sum(column) <= 78 for column in zip(*seen, strict=True))
+    assert decide(groups, objective, seed=3) == decide(groups, objective, seed=3)
+    mean = replace(objective, across=averaged)
+    assert {(d.alpha, d.beta) for d in decide(groups, mean)} == {(0.75, 0.25)}
+
+
+def test_a_gate_that_weighs_other_terms_than_there_are() -> None:
+    with pytest.raises(ValueError, match="weighs 2 offline terms, and the method has 1"):
+        Objective(gate=gate("table", table=[(0, 1, 1)]), on_policy=RL, offline=((SFT, 1.0),))
 
 
 def test_rows_without_advantage_stay_where_they_change_the_gradient() -> None:
     with_entropy = algorithm("grpo", aggregation="token_sum", entropy_coefficient=0.1)
-    mixture = mix([SOLVED_ALWAYS], gate("rollouts"), with_entropy, SFT)
+    mixture, _ = mix([SOLVED_ALWAYS], gate("rollouts"), with_entropy, SFT)
     assert [row.advantage for row in mixture.rows] == [0.0, 0.0]
     assert mixture.skipped_tokens == 0
 
@@ -144,7 +239,7 @@ def test_a_kl_in_the_reward_moves_the_advantages() -> None:
     # Log-probs are −1 at each token; a reference of −2 makes each token cost 0.1 · 1. Rewards 1 and 0, lengths 3 and 5.
     one, two = SOLVED_IN_PART.rollouts
     kl_group = replace(SOLVED_IN_PART, rollouts=(annotated(one, -2.0), annotated(two, -1.0)), demonstration=None)
-    rows = mix([kl_group], gate("rollouts"), algorithm("dr_grpo"), SFT, kl_reward_coefficient=0.1).rows
+    rows = mix([kl_group], gate("rollouts"), algorithm("dr_grpo"), SFT, kl_reward_coefficient=0.1)[0].rows
     # 1 − 0.3 and 0: centred, ±0.35.
     assert [row.advantage for row in rows] == pytest.approx([0.35, -0.35], abs=1e-12)
 
@@ -152,7 +247,7 @@ def test_a_kl_in_the_reward_moves_the_advantages() -> None:
 def test_ppo_gives_every_token_an_advantage_and_a_return() -> None:
     one = replace(SOLVED_IN_PART.rollouts[0], values=(0.5, 0.25, 0.75))
     ppo = algorithm("ppo", gae_lambda=1.0)
-    (row,) = mix([replace(SOLVED_IN_PART, rollouts=(one,))], gate("rollouts"), ppo, SFT).rows
+    (row,) = mix([replace(SOLVED_IN_PART, rollouts=(one,))], gate("rollouts"), ppo, SFT)[0].rows
     # λ = γ = 1: the return is the reward 1 at every token, the advantage what the value misses of it.
     assert row.returns == pytest.approx((1.0, 1.0, 1.0), abs=1e-12)
     assert row.advantage == pytest.approx((0.5, 0.75, 0.25), abs=1e-12)

@@ -81,6 +81,56 @@ def test_options_reach_the_model(folder: Save) -> None:
     assert policy.gradient_checkpointing
 
 
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 5000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "rope"),
+    [("qwen2", {"rope_type": "default", "rope_theta": 10000.0}), ("llama", LLAMA3)],
+    ids=["qwen2", "llama3"],
+)
+def test_rope_theta_and_positions_reach_the_rotary_embedding_and_are_saved(
+    folder: Save, tiny_model: Build, architecture: str, rope: dict[str, Any], tmp_path: Path
+) -> None:
+    path = str(folder(architecture, rope_parameters=dict(rope), head_dim=16))
+    own = load_policy(path, device="cpu")
+    changed = load_policy(path, device="cpu", rope_theta=40000.0, max_position_embeddings=96)
+    expected = tiny_model(
+        architecture, rope_parameters={**rope, "rope_theta": 40000.0}, head_dim=16, max_position_embeddings=96
+    )
+    changed.save_pretrained(tmp_path / "saved")
+    again = load_policy(str(tmp_path / "saved"), device="cpu")
+    for policy in (changed, again):
+        inv_freq = policy.model.model.rotary_emb.inv_freq
+        assert torch.equal(inv_freq, expected.model.rotary_emb.inv_freq)
+        assert not torch.equal(inv_freq, own.model.model.rotary_emb.inv_freq)
+        assert policy.max_positions == 96
+        assert policy.model.config.rope_parameters == {**rope, "rope_theta": 40000.0}
+    assert (own.max_positions, own.model.config.rope_parameters) == (64, rope)
+    rows = [([1, 2, 3], [4, 5, 6])]
+    assert torch.equal(again.token_logprobs(rows, [1.0]).logp_BT, changed.token_logprobs(rows, [1.0]).logp_BT)
+    assert not torch.equal(own.token_logprobs(rows, [1.0]).logp_BT, changed.token_logprobs(rows, [1.0]).logp_BT)
+
+
+def test_one_rope_key_alone_leaves_the_other(folder: Save) -> None:
+    policy = load_policy(str(folder("qwen2")), device="cpu", max_position_embeddings=96)
+    assert (policy.max_positions, policy.model.config.rope_parameters["rope_theta"]) == (96, 10000.0)
+
+
+def test_an_architecture_without_rope_takes_neither_key(folder: Save) -> None:
+    path = folder("gpt2")
+    problem = "architecture 'gpt2' has no rotary position embedding; leave out model.rope_theta"
+    assert fails(path, rope_theta=40000.0) == f"cannot load the model {path}: {problem}"
+    assert fails(path, max_position_embeddings=128).endswith("leave out model.max_position_embeddings")
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_soft_capped_logits_are_refused(folder: Save, dtype: str) -> None:
     assert "architecture 'gemma2' transforms its hidden states or logits" in fails(folder("gemma2"), dtype=dtype)

@@ -27,7 +27,7 @@ def save(run: Path, step: int) -> None:
     optimizer = torch.optim.AdamW(policy.parameters())
 
     def write(folder: Path) -> None:
-        checkpoint.write_state(folder, optimizer, policy, step)
+        checkpoint.write_state(folder, optimizer, policy, checkpoint.Position(step))
 
     checkpoint.write_atomically(run / f"checkpoint-{step}", write, 0)
 
@@ -76,12 +76,13 @@ def test_moments_and_value_head_come_back(tmp_path: Path) -> None:
     for parameter in policy.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
-    checkpoint.write_state(tmp_path, optimizer, policy, 1)
+    position = checkpoint.Position(step=3, tokens=500, stage=1)
+    checkpoint.write_state(tmp_path, optimizer, policy, position)
 
     again = small_policy()
     again.add_value_head()
     fresh = torch.optim.AdamW(again.parameters(), lr=0.1)
-    checkpoint.load_state(tmp_path, fresh, again)
+    assert checkpoint.load_state(tmp_path, fresh, again) == position
     assert policy.value_head is not None
     assert again.value_head is not None
     assert torch.equal(policy.value_head.linear.weight, again.value_head.linear.weight)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from unigrad.cli import main
+from unigrad.hybrid import METHODS
 
 SMALL = {
     "tiny.train_problems": 24,
@@ -210,10 +212,8 @@ def test_the_pure_methods_train(method: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "choice",
     [
-        ("tiny-ppo",),
-        ("tiny-luffy",),
+        *((f"tiny-{name}",) for name in METHODS if name not in ("hpt", "sft", "grpo")),
         ("tiny-luffy", "--algorithm.normalise_std", "false", "--algorithm.shaping_gamma", "0.2"),
-        ("tiny-srft",),
         ("tiny-grpo", "--algorithm.name", "reinforce"),
         ("tiny-grpo", "--algorithm.name", "cispo"),
         ("tiny-grpo", "--algorithm.name", "gspo"),
@@ -234,6 +234,49 @@ def test_table_1_trains_through_one_trainer(choice: tuple[str, ...], tmp_path: P
     assert sum(line["train/updates"] for line in lines) > 0
     assert sum(line["train/updates_skipped"] for line in lines) == 0
     assert all(line["grad_norm"] is not None and line["loss"] is not None for line in lines)
+
+
+def test_sft_then_grpo_has_two_stages_and_resumes_across_their_border(tmp_path: Path) -> None:
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    # Killed by a step's end in stage one, on the border and in stage two: steps 2, 3 and 4 of 6.
+    finish(command(whole, "tiny-sft_then_grpo", train__save_steps=1, train__save_total_limit="null"))
+    lines = metrics(whole)[1:]
+    assert [line["gate/offline_ratio"] for line in lines] == [1, 1, 1, 0, 0, 0]
+    assert [line["tokens/generated"] > 0 for line in lines] == [False] * 3 + [True] * 3
+    for step in (2, 3, 4):
+        shutil.copytree(whole, parted)
+        for path in [parted / "final", *(parted / f"checkpoint-{later}" for later in range(step + 1, 7))]:
+            shutil.rmtree(path)
+        finish(resume(parted))
+        assert [without_times(line) for line in metrics(parted)] == [without_times(line) for line in metrics(whole)]
+        assert all(torch.equal(tensor, weights(whole)[name]) for name, tensor in weights(parted).items())
+        shutil.rmtree(parted)
+    error = finish(resume(whole, "--train.max_steps", "8"), code=2).stderr
+    assert "train.max_steps was 6 and is now 8" in error
+
+
+def test_the_second_stage_starts_with_a_fresh_optimizer(tmp_path: Path) -> None:
+    """After one step of a fresh AdamW every moment is that step's alone."""
+    run = tmp_path / "run"
+    finish(command(run, "tiny-sft_then_grpo", train__max_steps=4, train__save_steps=1, train__questions_per_update=6))
+    states = {
+        step: torch.load(run / f"checkpoint-{step}" / "optimizer.pt", weights_only=True)["state"] for step in (3, 4)
+    }
+    assert {int(state["step"]) for state in states[3].values()} == {1}
+    assert {int(state["step"]) for state in states[4].values()} == {2}
+
+
+def test_a_run_ends_at_its_number_of_tokens(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    finish(command(run, "tiny-sft", train__max_steps=50, train__max_tokens=600))
+    spent = [line["tokens/generated"] + line["tokens/trained"] for line in metrics(run)[1:]]
+    assert sum(spent[:-1]) < 600 <= sum(spent)
+    assert "eval/tiny/accuracy" in metrics(run)[-1]
+    before = weights(run)
+    finish(resume(run))
+    assert len(metrics(run)) == len(spent) + 1
+    finish(resume(run, "--train.max_tokens", "700"))
+    assert not torch.equal(before["model.norm.weight"], weights(run)["model.norm.weight"])
 
 
 def test_ppo_resumes_with_its_value_head(tmp_path: Path) -> None:

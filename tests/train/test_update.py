@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from unigrad.config import TrainConfig, ValueConfig
 from unigrad.estimator import algorithm, algorithm_names
-from unigrad.hybrid import Mixture, gate, mix
+from unigrad.hybrid import Mixture, Objective, decide, gate, mix
 from unigrad.policy import Policy
 from unigrad.train.annotate import Annotator
 from unigrad.train.update import UpdateReport, update
@@ -72,8 +72,12 @@ def mixture(policy: Policy, name: str, **options: float) -> Mixture:
     reference = policy if "reference_logp" in chosen.needs else None
     annotated = Annotator(policy, reference, False, 100, TEMPERATURE)(groups())
     if chosen.spans_demonstrations:
-        return mix(annotated, gate("both"), algorithm("grpo"), chosen)
-    return mix(annotated, gate("switch", threshold=0), chosen, algorithm("sft"))
+        # Beside SFT, as in MIX/ON: two terms share a demonstration's forward pass.
+        offline = ((chosen, 1.0), (algorithm("sft"), 0.1))
+        objective = Objective(gate=gate("both"), on_policy=algorithm("grpo"), offline=offline)
+    else:
+        objective = Objective(gate=gate("switch"), on_policy=chosen, offline=((algorithm("sft"), 1.0),))
+    return mix(annotated, decide(annotated, objective), objective)
 
 
 class Gradients(torch.optim.SGD):

@@ -75,6 +75,15 @@ def shaped(logp: Tensor, *, shaping_gamma: float = 0.1) -> Tensor:
     return logp + math.log(shaping_gamma) - 2 * torch.log(logp.exp() + shaping_gamma)
 
 
+@part("1/(1−π_θ)")
+def uncertain(logp: Tensor) -> Tensor:
+    """CHORD's φ (Zhang et al., 2025, arXiv:2508.11408): the ratio is π_θ·(1 − π_θ). f[B,T].
+
+    Largest where the policy is undecided about a demonstration's token; 0 for what it knows and for what it rules out.
+    """
+    return logp + torch.log1p(-logp.exp().clamp(max=1))
+
+
 @part("π_θ/clip(π_θ/π_old)")
 def capped(logp: Tensor, rollout_logp: Tensor, *, cap_low: float = 1.0, cap_high: float = 0.28) -> Tensor:
     """CISPO's clipped importance weight (MiniMax-M1, 2025, arXiv:2506.13585, Eq. 4–5): no token is dropped. f[B,T].

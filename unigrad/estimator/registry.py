@@ -223,6 +223,29 @@ register(
 )
 register(
     Algorithm(
+        name="srft_sft",
+        source="Fu et al. 2025, arXiv:2506.19767 (SFT term)",
+        reference=references.current,
+        advantage=advantages.one,
+        correction=None,
+        shaping=terms.certain_rows,
+        aggregation="sequence_mean",
+        estimator="∇π_θ · s·e^−H/π_θ",
+    )
+)
+register(
+    Algorithm(
+        name="srft_rollouts",
+        source="Fu et al. 2025, arXiv:2506.19767 (rollouts), as HPT's authors implement it",
+        reference=references.current,
+        advantage=advantages.plus_minus_one,
+        shaping=terms.open_successes,
+        aggregation="sequence_mean",
+        estimator="∇π_θ · Â/π_θ",
+    )
+)
+register(
+    Algorithm(
         name="luffy",
         source="Yan et al. 2025, arXiv:2504.14945 (offline part)",
         reference=references.shaped,
@@ -241,6 +264,17 @@ register(
         correction=None,
         aggregation="token_mean",
         estimator="∇π_θ · 1",
+    )
+)
+register(
+    Algorithm(
+        name="chord",
+        source="Zhang et al. 2025, arXiv:2508.11408 (CHORD-φ)",
+        reference=references.uncertain,
+        advantage=advantages.one,
+        correction=None,
+        aggregation="sequence_mean",
+        estimator="∇π_θ · (1−π_θ)",
     )
 )
 register(

@@ -74,6 +74,28 @@ def trust_region(logp: Tensor, reference_logp: Tensor, advantages: Tensor, *, tr
     return advantages - trust_region * (logp - reference_logp).sum(dim=1, keepdim=True)
 
 
+def _mean_entropy(entropy: Tensor, mask: Tensor) -> Tensor:
+    """H of a row: the mean of its tokens' entropies, in nats. f[B,1]."""
+    return entropy.sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+@part("{}·s·e^−H")
+def certain_rows(advantages: Tensor, entropy: Tensor, mask: Tensor, *, sft_weight: float = 0.5) -> Tensor:
+    """Â·s·exp(−H), H the row's mean entropy: SRFT's weight of imitation (arXiv:2506.19767; s = 0.5). f[B,T]."""
+    return advantages * sft_weight * torch.exp(-_mean_entropy(entropy, mask))
+
+
+@part("{}·s·e^H where > 0")
+def open_successes(advantages: Tensor, entropy: Tensor, mask: Tensor, *, success_weight: float = 0.1) -> Tensor:
+    """Â·s·exp(H) where Â > 0, else Â: SRFT's weight of solved rollouts against collapse (s = 0.1). f[B,T].
+
+    (arXiv:2506.19767, as HPT's authors implement it: +0.1·e^H for a solved rollout, −1 for a failed one.)
+    """
+    # A policy over any vocabulary has H below 20; the bound keeps a stray statistic from overflowing.
+    scale = success_weight * ratio_of(_mean_entropy(entropy, mask))
+    return torch.where(advantages > 0, advantages * scale, advantages)
+
+
 @part("±β·σ(−margin)", whole_batch=True)
 def preference(
     logp: Tensor, reference_logp: Tensor, advantages: Tensor, mask: Tensor, groups: Tensor, *, dpo_beta: float = 0.1

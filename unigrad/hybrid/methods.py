@@ -1,75 +1,211 @@
-"""A method is data: which gate decides, and which algorithm trains on rollouts and which on demonstrations."""
+"""A method is data: which trajectories each question trains on, under which algorithms, when and how strongly."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from unigrad.hybrid.schedules import Assignment, Schedule, averaged, constant, mu, own, shuffled
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """An algorithm on the demonstrations, and its weight."""
+
+    algorithm: str
+    coefficient: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method:
-    """What a question trains on.
+class Stage:
+    """What the questions train on for a share of the run.
 
-    samples: whether the gate or the RL term needs rollouts at all; a method that never looks at one spares them.
+    gate: from a question's solved rollouts to (α, β), a name of `gates.GATES`. across: what becomes of the gate's
+    decisions over the questions of a step. schedule: what α and β are multiplied with as the run goes on. samples:
+    whether the gate or the RL term needs rollouts at all; a stage that never looks at one spares them. share: of the
+    run's steps.
     """
+
+    gate: str
+    gate_options: Mapping[str, Any] = field(default_factory=dict)
+    across: Assignment = own
+    schedule: Callable[..., Schedule] = constant
+    on_policy: str = "grpo"
+    on_policy_options: Mapping[str, Any] = field(default_factory=dict)
+    offline: tuple[Term, ...] = (Term("sft"),)
+    samples: bool = True
+    share: float = 1.0
+
+    @property
+    def shows(self) -> bool:
+        """Whether it ever trains on a demonstration."""
+        return self.gate not in ("rollouts", "drop")
+
+
+@dataclass(frozen=True)
+class Method:
+    """One stage, or several in turn; each begins with a fresh optimizer, as a run of its own would."""
 
     name: str
     description: str
-    gate: str
-    on_policy: str
-    offline: str
-    samples: bool = True
-    on_policy_options: Mapping[str, Any] = field(default_factory=dict)
+    stages: tuple[Stage, ...]
+
+    @property
+    def follows_progress(self) -> bool:
+        """Whether what trains at a step depends on how long the run is to be."""
+        return len(self.stages) > 1 or any(stage.schedule is not constant for stage in self.stages)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The declaration as data, one row a stage."""
+        return [
+            {
+                "name": self.name,
+                "description": self.description,
+                "share": stage.share,
+                "gate": stage.gate,
+                "gate_options": dict(stage.gate_options),
+                "across": stage.across.__name__,
+                "schedule": stage.schedule.__name__,
+                "on_policy": stage.on_policy if stage.samples else None,
+                "on_policy_options": dict(stage.on_policy_options) if stage.samples else {},
+                "offline": {term.algorithm: term.coefficient for term in stage.offline} if stage.shows else {},
+            }
+            for stage in self.stages
+        ]
 
 
-METHODS = {
+EQ_11 = {"aggregation": "token_sum"}
+SFT_ALONE = Stage(gate="demonstrations", samples=False)
+GRPO_ALONE = Stage(gate="rollouts")
+OFF_POLICY = (Term("luffy"),)
+"""§5.4 takes its off-policy RL from LUFFY."""
+MIXED = (Term("luffy"), Term("sft", 0.1))
+
+
+def _switch(threshold: int, **changes: Any) -> Stage:
+    return Stage(gate="switch", gate_options={"threshold": threshold}, on_policy_options=EQ_11, **changes)
+
+
+METHODS: dict[str, Method] = {
     method.name: method
     for method in (
+        # Tables 2 and 3
         Method(
-            name="hpt",
-            description="Hybrid Post-Training (§3.4): RL where more than `threshold` rollouts are solved, else SFT",
-            gate="switch",
-            on_policy="grpo",
-            on_policy_options={"aggregation": "token_sum"},  # Eq. 11
-            offline="sft",
+            "hpt", "Hybrid Post-Training (§3.4): RL where more than γ = 0 rollouts are solved, else SFT", (_switch(0),)
+        ),
+        Method("sft", "Supervised fine-tuning on the demonstrations; nothing is sampled", (SFT_ALONE,)),
+        Method("grpo", "Group-relative policy optimization on the rollouts alone", (GRPO_ALONE,)),
+        Method(
+            "sft_then_grpo",
+            "SFT for the first part of the run, then GRPO: two stages, each with a fresh optimizer",
+            (
+                replace(SFT_ALONE, share=0.5),
+                replace(GRPO_ALONE, share=0.5),
+            ),
         ),
         Method(
-            name="sft",
-            description="Supervised fine-tuning on the demonstrations; nothing is sampled",
-            gate="demonstrations",
-            on_policy="grpo",
-            offline="sft",
-            samples=False,
+            "luffy",
+            "LUFFY: each group holds its demonstration; advantages over on ∪ off, shaped offline weights",
+            (Stage(gate="both", offline=(Term("luffy"),)),),
         ),
         Method(
-            name="grpo",
-            description="Group-relative policy optimization on the rollouts alone",
-            gate="rollouts",
-            on_policy="grpo",
-            offline="sft",
+            "srft",
+            "SRFT (§A.3): SFT weighted 0.5·e^−H, offline RL with π_ref = 1, solved rollouts weighted 0.1·e^H",
+            (Stage(gate="both", on_policy="srft_rollouts", offline=(Term("srft"), Term("srft_sft"))),),
+        ),
+        # Table 5
+        Method(
+            "off_on", "OFF/ON (§5.4): HPT with LUFFY's off-policy RL in place of SFT", (_switch(0, offline=OFF_POLICY),)
         ),
         Method(
-            name="ppo",
-            description="Proximal policy optimization on the rollouts, with a value head and GAE",
-            gate="rollouts",
-            on_policy="ppo",
-            offline="sft",
+            "mix_on",
+            "MIX/ON (§5.4): HPT with 0.1·SFT + 1.0·off-policy RL in place of SFT",
+            (_switch(0, offline=MIXED),),
+        ),
+        # Table 6
+        Method("hpt_gate1", "HPT with γ = 1: SFT where at most one rollout is solved (§5.5)", (_switch(1),)),
+        Method("hpt_gate2", "HPT with γ = 2: SFT where at most two rollouts are solved (§5.5)", (_switch(2),)),
+        # Other feedback functions f, g
+        Method(
+            "always_both",
+            "every question trains on both, with constant α and β (method.alpha, method.beta)",
+            (Stage(gate="both", on_policy_options=EQ_11),),
+        ),
+        Method("soft", "soft feedback: α = P, β = 1 − P", (Stage(gate="linear", on_policy_options=EQ_11),)),
+        Method(
+            "soft_table",
+            "soft feedback by the authors' table, from solved count to (α, β)",
+            (Stage(gate="table", on_policy_options=EQ_11),),
         ),
         Method(
-            name="luffy",
-            description="LUFFY: each group holds its demonstration; advantages over on ∪ off, shaped offline weights",
-            gate="both",
-            on_policy="grpo",
-            offline="luffy",
+            "soft_mix",
+            "the authors' table with a third column: off-policy RL on the demonstration beside SFT",
+            (
+                Stage(
+                    gate="table",
+                    gate_options={
+                        "table": (
+                            (0.0, 0.0, 1.0),
+                            (0.125, 0.5, 0.5),
+                            (0.25, 1.0, 0.25),
+                            (0.5, 0.5, 0.125),
+                            (1.0, 0.25, 0.0),
+                            (1.0, 0.125, 0.0),
+                            (1.0, 0.0, 0.0),
+                        )
+                    },
+                    on_policy_options=EQ_11,
+                    offline=(Term("luffy"), Term("sft")),
+                ),
+            ),
         ),
         Method(
-            name="srft",
-            description="SRFT's RL term (§A.3): each group holds its demonstration, with π_ref = 1 offline",
-            gate="both",
-            on_policy="grpo",
-            offline="srft",
+            "soft_off",
+            "the authors' table with off-policy RL on every demonstration, SFT where few rollouts are solved",
+            (
+                Stage(
+                    gate="table",
+                    gate_options={
+                        "table": (
+                            (0.0, 1.0, 1.0),
+                            (0.125, 1.0, 0.5),
+                            (0.25, 1.0, 0.25),
+                            (0.5, 1.0, 0.125),
+                            (1.0, 1.0, 0.0),
+                        )
+                    },
+                    on_policy_options=EQ_11,
+                    offline=(Term("luffy"), Term("sft")),
+                ),
+            ),
+        ),
+        Method(
+            "chord",
+            "CHORD: (1 − μ)·GRPO + μ·SFT with token weights φ = p(1 − p); μ falls as the run goes on",
+            (Stage(gate="both", schedule=mu, offline=(Term("chord"),)),),
+        ),
+        Method(
+            "ppo",
+            "Proximal policy optimization on the rollouts, with a value head and GAE",
+            (Stage(gate="rollouts", on_policy="ppo"),),
+        ),
+        # Controls: what HPT's gain is not
+        Method(
+            "random_gate",
+            "control: HPT's decisions of the step, dealt to its questions at random",
+            (_switch(0, across=shuffled),),
+        ),
+        Method(
+            "constant_mix",
+            "control: every question gets the step's mean of HPT's decisions",
+            (_switch(0, across=averaged),),
+        ),
+        Method(
+            "drop_failed",
+            "control: questions that HPT would give to SFT are dropped and not replaced",
+            (Stage(gate="drop", gate_options={"threshold": 0}, on_policy_options=EQ_11),),
         ),
     )
 }

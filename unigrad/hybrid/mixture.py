@@ -6,14 +6,42 @@ Shapes: B trajectories, T tokens of the longest.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from unigrad.estimator import Algorithm, kl_in_reward
 from unigrad.hybrid.gates import Gate
+from unigrad.hybrid.schedules import Assignment, Schedule, constant, own
 from unigrad.types import Group, Trajectory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """A stage of a method, ready to use: its gate, and the algorithms of its terms.
+
+    offline: algorithms on demonstrations with their coefficients; the gate gives one β for all, or one each. alpha,
+    beta: multiply the RL term and all offline terms. selected_mean: an offline term is the mean over the
+    demonstrations that it trains on (the authors' code) instead of over all questions (Eq. 12). until: the share of
+    the run after which the next stage begins. Raises ValueError if the gate and the offline terms do not fit.
+    """
+
+    gate: Gate
+    across: Assignment = own
+    schedule: Schedule = field(default_factory=constant)
+    on_policy: Algorithm
+    offline: tuple[tuple[Algorithm, float], ...]
+    alpha: float = 1.0
+    beta: float = 1.0
+    selected_mean: bool = False
+    samples: bool = True
+    until: float = 1.0
+
+    def __post_init__(self) -> None:
+        betas = len(self.gate(solved=0, n=1)) - 1
+        if betas not in (1, len(self.offline)):
+            raise ValueError(f"the gate weighs {betas} offline terms, and the method has {len(self.offline)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +50,8 @@ class Row:
 
     The coefficient is α or β of its question over the denominator of its term, so that the loss of any subset of rows
     is −Σ c_i Σ_t sg(w_it)·log π_it: no split of the rows can change the gradient. `advantage` is one number, or one a
-    token; `returns` is what the value head is to predict, one a token, where there is one.
+    token; `returns` is what the value head is to predict, one a token, where there is one. A trajectory that several
+    terms train on has a row for each.
     """
 
     trajectory: Trajectory
@@ -35,68 +64,108 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the gate said of one question: (α, β), and whether SFT was wanted and no demonstration was there."""
+    """α of one question, β of each offline term, and whether a demonstration was wanted and not there."""
 
     alpha: float
-    beta: float
-    fell_back: bool
+    betas: tuple[float, ...]
+    fell_back: bool = False
+
+    @property
+    def beta(self) -> float:
+        """Of all offline terms together."""
+        return sum(self.betas)
+
+    @property
+    def is_dropped(self) -> bool:
+        return not self.alpha and not self.beta
 
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
     rows: tuple[Row, ...]
-    decisions: tuple[Decision, ...]
-    """One for each group, in their order."""
     skipped_tokens: int
     """Rollout tokens that need no forward or backward, because their weight is zero."""
 
 
-def decide(group: Group, gate: Gate) -> Decision:
-    """(α, β) of one question (Eq. 9). One that should go to SFT but has no demonstration falls back to RL."""
-    alpha, beta = gate(solved=group.solved, n=len(group.rollouts))
-    if beta and group.demonstration is None:
-        return Decision(1.0, 0.0, True)
-    return Decision(alpha, beta, False)
+def decide(groups: Sequence[Group], objective: Objective, *, progress: float = 0.0, seed: int = 0) -> list[Decision]:
+    """(α, β) of each question of a step (Eq. 9). One that wants a demonstration and has none falls back to RL."""
+    decided = [objective.gate(solved=group.solved, n=len(group.rollouts)) for group in groups]
+    on, off = objective.schedule(progress)
+    decisions = []
+    for group, (alpha, *betas) in zip(groups, objective.across(decided, seed), strict=True):
+        if len(betas) == 1:
+            betas = betas * len(objective.offline)
+        scale = off * objective.beta
+        weighted = tuple(
+            beta * scale * coefficient for beta, (_, coefficient) in zip(betas, objective.offline, strict=True)
+        )
+        if any(weighted) and group.demonstration is None:
+            decisions.append(Decision(objective.alpha, (0.0,) * len(weighted), True))
+        else:
+            decisions.append(Decision(alpha * on * objective.alpha, weighted))
+    return decisions
 
 
 def mix(
-    groups: Sequence[Group], gate: Gate, on_policy: Algorithm, offline: Algorithm, kl_reward_coefficient: float = 0.0
+    groups: Sequence[Group],
+    decisions: Sequence[Decision],
+    objective: Objective,
+    kl_reward_coefficient: float = 0.0,
 ) -> Mixture:
     """Lay out the mixed loss of one update (Eq. 13), averaged over its questions.
 
-    The denominators count every question's rollouts (Eq. 11) and demonstrations (Eq. 12) before the gate selects, so a
-    question's weight does not depend on what the others train on. Rollouts with α = 0 or advantage 0 are left out: they
-    would be computed for a zero gradient. Where the offline algorithm's advantages span demonstrations, the rollouts'
-    are those of the same groups (LUFFY, SRFT).
+    The denominators count every question's rollouts (Eq. 11) and demonstrations (Eq. 12) whatever the gate selects,
+    so a question's weight does not depend on what the others train on; only a dropped question counts nowhere.
+    Rollouts with α = 0 or advantage 0 are left out: they would be computed for a zero gradient. Where an offline
+    algorithm's advantages span demonstrations, a demonstration is one more member of its group (LUFFY, SRFT): the
+    rollouts' advantages are over the same members where they are relative, and the denominator is the group's.
     """
-    decisions = tuple(decide(group, gate) for group in groups)
-    rollouts = [(index, rollout) for index, group in enumerate(groups) for rollout in group.rollouts]
-    shown = [(index, group.demonstration) for index, group in enumerate(groups) if group.demonstration is not None]
-    if offline.spans_demonstrations:
-        joint = _advantages(offline, [*rollouts, *shown], 0.0)
-        advantages, shown_advantages = joint[: len(rollouts)], joint[len(rollouts) :]
+    kept = [index for index, decision in enumerate(decisions) if not decision.is_dropped]
+    rollouts = [(index, rollout) for index in kept for rollout in groups[index].rollouts]
+    shown = [(index, each) for index in kept if (each := groups[index].demonstration) is not None]
+    on_policy = objective.on_policy
+    spanning = next((term for term, (each, _) in enumerate(objective.offline) if each.spans_demonstrations), None)
+
+    members = rollouts if spanning is None else [*rollouts, *shown]
+    group_normalisers = _normalisers(on_policy, members)
+    if spanning is not None and on_policy.is_relative:
+        present = [each for each in shown if decisions[each[0]].betas[spanning]]
+        advantages = _advantages(objective.offline[spanning][0], [*rollouts, *present], 0.0)[: len(rollouts)]
     else:
         advantages = _advantages(on_policy, rollouts, kl_reward_coefficient)
-        shown_advantages = _advantages(offline, shown, 0.0)
-
     rows: list[Row] = []
     for (index, rollout), (advantage, returns), normaliser in zip(
-        rollouts, advantages, _normalisers(on_policy, rollouts), strict=True
+        rollouts, advantages, group_normalisers[: len(rollouts)], strict=True
     ):
         alpha = decisions[index].alpha
         if alpha and (advantage or not on_policy.skips_zero_advantages):
             rows.append(Row(rollout, index, on_policy, advantage, alpha * normaliser, returns))
     skipped = sum(len(r.completion_ids) for _, r in rollouts) - sum(len(r.trajectory.completion_ids) for r in rows)
+    skipped += sum(
+        len(rollout.completion_ids)
+        for group, decision in zip(groups, decisions, strict=True)
+        if decision.is_dropped
+        for rollout in group.rollouts
+    )
 
-    # Eq. 12 is a mean over questions, those without a demonstration included.
-    share = len(shown) / max(len(groups), 1)
-    for (index, demonstration), (advantage, _), normaliser in zip(
-        shown, shown_advantages, _normalisers(offline, shown), strict=True
-    ):
-        beta = decisions[index].beta
-        if beta and (advantage or not offline.skips_zero_advantages):
-            rows.append(Row(demonstration, index, offline, advantage, beta * share * normaliser))
-    return Mixture(tuple(rows), decisions, skipped)
+    for term, (algorithm, _) in enumerate(objective.offline):
+        trained = [each for each in shown if decisions[each[0]].betas[term]]
+        if algorithm.spans_demonstrations:
+            found = _advantages(algorithm, [*rollouts, *trained], 0.0)[len(rollouts) :]
+            of_group = dict(zip([index for index, _ in shown], group_normalisers[len(rollouts) :], strict=True))
+            normalisers = [of_group[index] for index, _ in trained]
+        else:
+            found = _advantages(algorithm, trained, 0.0)
+            counted = trained if objective.selected_mean else shown
+            # Eq. 12 is a mean over questions, those without a demonstration included.
+            share = 1.0 if objective.selected_mean else len(shown) / max(len(kept), 1)
+            of_term = dict(zip([index for index, _ in counted], _normalisers(algorithm, counted), strict=True))
+            normalisers = [share * of_term[index] for index, _ in trained]
+        for (index, demonstration), (advantage, _), normaliser in zip(trained, found, normalisers, strict=True):
+            if advantage or not algorithm.skips_zero_advantages:
+                coefficient = decisions[index].betas[term] * normaliser
+                rows.append(Row(demonstration, index, algorithm, advantage, coefficient))
+    return Mixture(tuple(rows), skipped)
 
 
 _Advantage = tuple[float | tuple[float, ...], tuple[float, ...] | None]

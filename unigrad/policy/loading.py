@@ -11,12 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.utils import logging as hub_logging
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
+from unigrad.policy.architecture import bundled_architectures, override_rope
 from unigrad.policy.policy import Policy
 
 DEVICES = ("cuda", "mps", "cpu")
@@ -32,6 +41,8 @@ def load_policy(
     dtype: str = "auto",
     attn_implementation: str | None = None,
     gradient_checkpointing: bool = False,
+    rope_theta: float | None = None,
+    max_position_embeddings: int | None = None,
 ) -> Policy:
     """The policy that lies in a folder, in a GGUF file, or on the hub.
 
@@ -42,6 +53,8 @@ def load_policy(
             weights are float32 in any case.
         attn_implementation: as transformers' `from_pretrained` takes it.
         gradient_checkpointing: recompute each layer in the backward pass instead of keeping its activations.
+        rope_theta: base of the rotary embedding in place of the model's own; saved with the model.
+        max_position_embeddings: how many tokens the model takes, in place of its own limit; saved with the model.
 
     Raises:
         FileNotFoundError: a path with nothing there.
@@ -49,9 +62,10 @@ def load_policy(
     """
     torch_device = choose_device(device)
     compute_dtype = choose_dtype(dtype, torch_device)
-    source = _source(name_or_path)
+    source = model_source(name_or_path)
+    rope = {"rope_theta": rope_theta, "max_position_embeddings": max_position_embeddings}
     with _quiet_transformers():
-        model, tokenizer = _load(name_or_path, source, attn_implementation)
+        model, tokenizer = _load(name_or_path, source, attn_implementation, rope)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     vocabulary = model.get_input_embeddings().weight.shape[0]
@@ -65,6 +79,46 @@ def load_policy(
     )
     _check_head(policy, name_or_path)
     return policy
+
+
+def find_architecture(
+    name_or_path: str, *, rope_theta: float | None = None, max_position_embeddings: int | None = None
+) -> tuple[PreTrainedConfig, str]:
+    """The config that `load_policy` would meet, and where it was found, without a network: in the model's own folder
+    or file, else in the hub's local cache, else among the bundled facts.
+
+    Raises:
+        FileNotFoundError: a path with nothing there.
+        ValueError: a hub id that is neither in the cache nor bundled, or a config that cannot be read, in one line.
+    """
+    source = model_source(name_or_path)
+    is_hub_id = source == {"pretrained_model_name_or_path": name_or_path} and not Path(name_or_path).is_dir()
+    found = "its folder"
+    if is_hub_id:
+        # Not `from_pretrained` on the id: even with local_files_only the hub's client asks the hub who is calling.
+        cached = try_to_load_from_cache(name_or_path, "config.json")
+        if isinstance(cached, str):
+            source, found = {"pretrained_model_name_or_path": str(Path(cached).parent)}, "the local cache"
+        else:
+            source, found = {}, "the bundled facts"
+    try:
+        with _quiet_transformers():
+            config = AutoConfig.from_pretrained(**source) if source else _bundled(name_or_path)
+    except (OSError, KeyError) as error:
+        raise ValueError(f"cannot read the config of {name_or_path}: {_one_line(error)}") from error
+    override_rope(config, rope_theta=rope_theta, max_position_embeddings=max_position_embeddings)
+    return config, found
+
+
+def _bundled(name: str) -> PreTrainedConfig:
+    bundled = bundled_architectures()
+    if name not in bundled:
+        nearest = difflib.get_close_matches(name, bundled, n=1, cutoff=0.0)[0]
+        raise ValueError(
+            f"the architecture of {name} is not known here: it is not in the local cache, and among the bundled ones "
+            f"the nearest is {nearest!r}; give a folder with its config.json"
+        )
+    return bundled[name]
 
 
 def choose_device(device: str) -> torch.device:
@@ -103,7 +157,7 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return DTYPES[dtype]
 
 
-def _source(name_or_path: str) -> dict[str, Any]:
+def model_source(name_or_path: str) -> dict[str, Any]:
     """Where `from_pretrained` finds the model: its first argument, and `gguf_file` where there is one."""
     path = Path(name_or_path).expanduser()
     if path.is_file():
@@ -167,7 +221,7 @@ def _quiet_transformers() -> Iterator[None]:
 
 
 def _load(
-    name: str, source: dict[str, Any], attn_implementation: str | None
+    name: str, source: dict[str, Any], attn_implementation: str | None, rope: dict[str, Any]
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": attn_implementation}
     try:
@@ -176,6 +230,10 @@ def _load(
             from transformers import GgufConfig
 
             options["quantization_config"] = GgufConfig(dequantize=True)
+        if any(value is not None for value in rope.values()):
+            config = AutoConfig.from_pretrained(**source)
+            override_rope(config, **rope)
+            options["config"] = config
         model, info = AutoModelForCausalLM.from_pretrained(
             **source, **options, output_loading_info=True, ignore_mismatched_sizes=True
         )

@@ -37,6 +37,11 @@ class TokenStatistics:
     mask_BT: Tensor
     values_BT: Tensor | None
 
+    def take(self, rows: Sequence[int]) -> TokenStatistics:
+        """These rows, in this order; one may be taken several times, and its gradients add up."""
+        values = None if self.values_BT is None else self.values_BT[rows]
+        return TokenStatistics(self.logp_BT[rows], self.entropy_BT[rows], self.mask_BT[rows], values)
+
 
 class Policy:
     """A model and its tokenizer. The weights are the optimizer's; `compute_dtype` is what the forward pass computes in.

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -83,19 +84,29 @@ def checkpoints(run: Path) -> list[tuple[int, Path]]:
     return sorted((step, path) for step, path in found if (path / STATE_FILE).is_file())
 
 
-def write_state(folder: Path, optimizer: torch.optim.Optimizer, policy: Policy, step: int) -> None:
-    """The trainer's part of a checkpoint: the optimizer's moments, the value head, and the step."""
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a run is: steps done, tokens generated and trained so far, and the stage of the last step."""
+
+    step: int = 0
+    tokens: int = 0
+    stage: int = 0
+
+
+def write_state(folder: Path, optimizer: torch.optim.Optimizer, policy: Policy, position: Position) -> None:
+    """The trainer's part of a checkpoint: the optimizer's moments, the value head, and the position."""
     torch.save(optimizer.state_dict(), folder / OPTIMIZER_FILE)
     if policy.value_head is not None:
         save_file(policy.value_head.state_dict(), folder / VALUE_HEAD_FILE)
-    (folder / STATE_FILE).write_text(json.dumps({"step": step}), encoding="utf-8")
+    (folder / STATE_FILE).write_text(json.dumps(asdict(position)), encoding="utf-8")
 
 
-def load_state(folder: Path, optimizer: torch.optim.Optimizer, policy: Policy) -> None:
-    """Give the optimizer and the value head what `write_state` wrote."""
+def load_state(folder: Path, optimizer: torch.optim.Optimizer, policy: Policy) -> Position:
+    """Give the optimizer and the value head what `write_state` wrote, and return the position."""
     optimizer.load_state_dict(torch.load(folder / OPTIMIZER_FILE, map_location=policy.device, weights_only=True))
     if policy.value_head is not None:
         policy.value_head.load_state_dict(load_file(folder / VALUE_HEAD_FILE, device=str(policy.device)))
+    return Position(**json.loads((folder / STATE_FILE).read_text(encoding="utf-8")))
 
 
 def prune(run: Path, keep: int | None) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,14 +18,16 @@ from unigrad.data import (
     prompt_template,
 )
 from unigrad.data.tiny import MODEL_PATH, tiny_problems
-from unigrad.estimator import Algorithm, algorithm
 from unigrad.evaluate import RewardFunctionScorer, VerifierScorer
-from unigrad.hybrid import Gate, Method, gate, method
-from unigrad.policy import Policy, load_policy
+from unigrad.hybrid import Objective, method
+from unigrad.policy import Policy, find_architecture, load_policy
 from unigrad.rollout import TorchEngine
 from unigrad.train import checkpoint
 from unigrad.train.annotate import Annotator
+from unigrad.train.memory import longest_row
+from unigrad.train.objectives import objectives
 from unigrad.train.optimizer import build_optimizer
+from unigrad.train.plan import plan_lines
 from unigrad.train.progress import Display
 from unigrad.train.records import Records
 from unigrad.train.trainer import Trainer
@@ -73,15 +75,40 @@ def run(config: Config, *, resume: Path | None = None, dry_run: bool = False) ->
             return 1
 
 
+def show_plan(config: Config) -> int:
+    """Print what the run would be and need, without a network and with nothing built or written. Returns exit code 0.
+
+    Raises ConfigError on what is wrong with the configuration, as far as that shows without model and data.
+    """
+    try:
+        stages = _checked_objectives(config)
+        prompt_template(config.data.prompt_template)
+        architecture, found = find_architecture(
+            _model_source(config.model.name_or_path),
+            rope_theta=config.model.rope_theta,
+            max_position_embeddings=config.model.max_position_embeddings,
+        )
+    except (ValueError, OSError) as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    _check_lengths(config, getattr(architecture.get_text_config(decoder=True), "max_position_embeddings", None))
+    console = Console(highlight=False)
+    for line in plan_lines(config, stages, architecture, found):
+        console.print(line, markup=False, soft_wrap=True)
+    return 0
+
+
 def _train(config: Config, trainer: Trainer, last_step: int, stack: ExitStack, console: Console) -> int:
     folder = trainer.run
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG_FILE).write_text(config.dump(), encoding="utf-8")
+    # Replaced whole: a run killed here must still be one that can be resumed.
+    partial = (folder / CONFIG_FILE).with_suffix(".partial")
+    partial.write_text(config.dump(), encoding="utf-8")
+    partial.replace(folder / CONFIG_FILE)
     first_step = last_step + 1 if last_step else 0
     records = Records(folder, first_step, config.train.tensorboard)
     stack.callback(records.close)
     display = stack.enter_context(Display(console, config.train.max_steps, last_step + 1))
-    stopped_by = trainer.train(last_step, records, display)
+    stopped_by = trainer.train(records, display)
     if stopped_by is None:
         display.say(f"done: the trained model is in {folder / 'final'}")
         return 0
@@ -106,8 +133,8 @@ def _resume_point(config: Config, folder: Path) -> tuple[int, Path | None]:
     saved = found[-1][1] / CONFIG_FILE if found else folder / CONFIG_FILE
     before = load_config(str(saved))
     ignoring: tuple[str, ...] = RESUMABLE_CHANGES
-    if config.train.lr_scheduler_type == "constant":
-        ignoring = (*ignoring, "train.max_steps")
+    if config.train.lr_scheduler_type == "constant" and not method(config.method.name).follows_progress:
+        ignoring = (*ignoring, "train.max_steps", "train.max_tokens")
     changed = changed_keys(before, config, ignoring)
     if changed:
         old, new = before.flat()[changed[0]], config.flat()[changed[0]]
@@ -135,39 +162,20 @@ def _last_good(folder: Path) -> str:
     return f"the last good checkpoint is {found[-1][1]}; go on from there with: unigrad train --resume {folder}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Algorithms:
-    method: Method
-    gate: Gate
-    on_policy: Algorithm
-    offline: Algorithm
-
-
-def _algorithms(config: Config) -> _Algorithms:
-    chosen = method(config.method.name)
-    gate_name = config.method.gate or chosen.gate
-    built = gate(gate_name, **({"threshold": config.method.threshold} if gate_name == "switch" else {}))
-    given = config.algorithm.model_dump(exclude={"name", "kl_reward_coefficient"}, exclude_none=True)
-    # A method's options are those of its own algorithm; another one starts from its own defaults.
-    own = chosen.on_policy_options if config.algorithm.name is None else {}
-    on_policy, offline = algorithm(config.algorithm.name or chosen.on_policy), algorithm(chosen.offline)
-    for_offline = {
-        key: given.pop(key) for key in list(given) if key not in on_policy.defaults() and key in offline.defaults()
-    }
-    constant_length = {"constant_length": config.rollout.max_completion_length}
-    on_policy = on_policy.with_options(**{**constant_length, **own, **given})
-    offline = offline.with_options(**{**constant_length, **for_offline})
-    if chosen.samples and on_policy.is_relative and config.rollout.num_generations == 1:
-        raise ConfigError(
-            f"rollout.num_generations = 1: {on_policy.name} compares the rollouts of a question, "
-            "so one alone never trains; use at least 2, or --algorithm.name reinforce"
-        )
-    return _Algorithms(chosen, built, on_policy, offline)
+def _checked_objectives(config: Config) -> list[Objective]:
+    stages = objectives(config)
+    for stage in stages:
+        if stage.samples and stage.on_policy.is_relative and config.rollout.num_generations == 1:
+            raise ConfigError(
+                f"rollout.num_generations = 1: {stage.on_policy.name} compares the rollouts of a question, "
+                "so one alone never trains; use at least 2, or --algorithm.name reinforce"
+            )
+    return stages
 
 
 def _build(config: Config, folder: Path, resumed: Path | None, console: Console, stack: ExitStack) -> Trainer:
     """Everything the trainer needs; what is cheap to check comes before the model is loaded."""
-    chosen = _algorithms(config)
+    stages = _checked_objectives(config)
     model_source = _model_source(config.model.name_or_path) if resumed is None else str(resumed)
     template = prompt_template(config.data.prompt_template)
     scorer = _scorer(config, stack)
@@ -177,12 +185,7 @@ def _build(config: Config, folder: Path, resumed: Path | None, console: Console,
         held_out_set = _problems(config.data.eval, "eval", config)
 
     policy = _load(model_source, config)
-    longest = config.data.max_prompt_length + max(config.rollout.max_completion_length, config.max_demonstration_length)
-    if policy.max_positions is not None and longest > policy.max_positions:
-        raise ConfigError(
-            f"data.max_prompt_length and the longest completion or demonstration make {longest} tokens; "
-            f"{config.model.name_or_path} takes {policy.max_positions}"
-        )
+    _check_lengths(config, policy.max_positions)
 
     def prepare(problems: list[Problem], name: str) -> list[PreparedProblem]:
         prepared = prepare_problems(
@@ -198,13 +201,11 @@ def _build(config: Config, folder: Path, resumed: Path | None, console: Console,
         return list(prepared.problems)
 
     problems = prepare(train_set, "train")
-    if not chosen.method.samples:
-        problems = [prepared for prepared in problems if prepared.demonstration is not None]
-        if not problems:
-            raise ConfigError(
-                f"method.name = {chosen.method.name!r} trains on demonstrations, and {config.data.train} holds none "
-                "(column `solution`); use grpo"
-            )
+    if not all(stage.samples for stage in stages) and all(each.demonstration is None for each in problems):
+        raise ConfigError(
+            f"method.name = {config.method.name!r} trains on demonstrations, and {config.data.train} holds none "
+            "(column `solution`); use grpo"
+        )
     held_out = prepare(held_out_set, "held-out") if held_out_set else []
     engine = TorchEngine(
         policy.model,
@@ -212,32 +213,39 @@ def _build(config: Config, folder: Path, resumed: Path | None, console: Console,
         max_concurrent_tokens=config.rollout.max_concurrent_tokens,
         compute_dtype=policy.compute_dtype,
     )
-    if "values" in chosen.on_policy.needs:
+    if any("values" in stage.on_policy.needs for stage in stages):
         policy.add_value_head()
     optimizer = build_optimizer(policy.parameters(), config.train)
-    if resumed is not None:
-        checkpoint.load_state(resumed, optimizer, policy)
+    start = checkpoint.Position() if resumed is None else checkpoint.load_state(resumed, optimizer, policy)
     return Trainer(
         config=config,
         run=folder,
         policy=policy,
         engine=engine,
-        annotate=_annotator(config, chosen, policy),
+        annotate=_annotator(config, stages, policy),
         scorer=scorer,
         optimizer=optimizer,
-        gate=chosen.gate,
-        on_policy=chosen.on_policy,
-        offline=chosen.offline,
-        samples=chosen.method.samples,
+        stages=stages,
+        start=start,
         problems=problems,
         held_out=held_out,
         suite=_suite(config.data.eval),
     )
 
 
-def _annotator(config: Config, chosen: _Algorithms, policy: Policy) -> Annotator | None:
+def _check_lengths(config: Config, positions: int | None) -> None:
+    longest = longest_row(config)
+    if positions is not None and longest > positions:
+        raise ConfigError(
+            f"data.max_prompt_length and the longest completion or demonstration make {longest} tokens; "
+            f"{config.model.name_or_path} takes {positions}"
+        )
+
+
+def _annotator(config: Config, stages: Sequence[Objective], policy: Policy) -> Annotator | None:
     """What fills in the statistics that these algorithms need besides the engine's; None where there are none."""
-    needs = chosen.on_policy.needs | chosen.offline.needs
+    algorithms = [each for stage in stages for each in (stage.on_policy, *(offline for offline, _ in stage.offline))]
+    needs = {name for each in algorithms for name in each.needs}
     reference = None
     if "reference_logp" in needs or config.algorithm.kl_reward_coefficient:
         reference = _load(_model_source(config.model.name_or_path), config)
@@ -255,6 +263,8 @@ def _load(source: str, config: Config) -> Policy:
         dtype=config.model.dtype,
         attn_implementation=config.model.attn_implementation,
         gradient_checkpointing=config.model.gradient_checkpointing,
+        rope_theta=config.model.rope_theta,
+        max_position_embeddings=config.model.max_position_embeddings,
     )
 
 
@@ -285,16 +295,22 @@ def _suite(source: str | None) -> str:
     return Path(source).name.split(".")[0] if source else "none"
 
 
+def _terms(stage: Objective) -> str:
+    demonstrations = f"{' and '.join(each.name for each, _ in stage.offline)} on demonstrations"
+    return f"{stage.on_policy.name} on rollouts, {demonstrations}" if stage.samples else demonstrations
+
+
 def _plan(config: Config, trainer: Trainer) -> list[str]:
     """The derived totals, once."""
-    train, rollouts = config.train, config.rollout.num_generations if trainer.samples else 0
+    train = config.train
+    rollouts = config.rollout.num_generations if any(stage.samples for stage in trainer.stages) else 0
     questions = train.questions_per_step
     updates = questions // (train.questions_per_update or questions)
     parameters = sum(p.numel() for p in trainer.policy.model.parameters())
     epochs = train.max_steps * questions / len(trainer.problems)
     return [
         f"model: {config.model.name_or_path}, {parameters / 1e6:,.1f}M parameters on {trainer.policy.device}",
-        f"method: {config.method.name}, {trainer.on_policy.name} on rollouts, {trainer.offline.name} on demonstrations",
+        f"method: {config.method.name}, {', then '.join(_terms(stage) for stage in trainer.stages)}",
         f"a step: {questions} questions, {questions * rollouts} completions, {updates} update{'s' * (updates > 1)}; "
         f"{train.max_steps} steps: {train.max_steps * questions:,} questions, {epochs:.1f} epochs",
     ]

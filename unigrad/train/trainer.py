@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import signal
 import time
 from collections import Counter
@@ -17,13 +18,13 @@ import torch
 
 from unigrad.config import Config
 from unigrad.data import PreparedProblem, questions_at_step
-from unigrad.estimator import Algorithm
 from unigrad.evaluate import accuracy, sample_and_score
-from unigrad.hybrid import Decision, Gate, Mixture, mix
+from unigrad.hybrid import Decision, Mixture, Objective, decide, mix
 from unigrad.policy import Policy
 from unigrad.rollout import Engine, Sampling
 from unigrad.train import checkpoint
 from unigrad.train.annotate import Annotator
+from unigrad.train.checkpoint import Position
 from unigrad.train.optimizer import learning_rate
 from unigrad.train.progress import Display
 from unigrad.train.records import Records
@@ -42,39 +43,61 @@ class Trainer:
     annotate: Annotator | None
     scorer: Scorer
     optimizer: torch.optim.Optimizer
-    gate: Gate
-    on_policy: Algorithm
-    offline: Algorithm
-    samples: bool
+    stages: Sequence[Objective]
+    start: Position
     problems: Sequence[PreparedProblem]
     held_out: Sequence[PreparedProblem]
     suite: str
 
-    def train(self, last_step: int, records: Records, display: Display) -> int | None:
-        """Run the steps after `last_step` (0: from the start). Returns None when done, or the number of the signal that
-        stopped it after the step in flight, saved. Raises NoSpace when a checkpoint cannot be written."""
+    def train(self, records: Records, display: Display) -> int | None:
+        """Run the steps after `start`. Returns None when done, or the number of the signal that stopped it after the
+        step in flight, saved. Raises NoSpace when a checkpoint cannot be written."""
         config = self.config.train
-        if last_step == 0 and config.eval_steps and self.held_out:
+        if self.start.step == 0 and config.eval_steps and self.held_out:
             records.metrics({"step": 0, **self._evaluate(0, display)})
+        position = self.start
         with _stop_signal() as stop:
-            for step in range(last_step + 1, config.max_steps + 1):
-                metrics = self._step(step, records, display)
-                last = step == config.max_steps
+            while not self._is_done(position):
+                progress = self._progress(position)
+                stage = next((i for i, each in enumerate(self.stages) if progress < each.until), len(self.stages) - 1)
+                if stage != position.stage:
+                    self.optimizer.state.clear()
+                step = position.step + 1
+                metrics = self._step(step, self.stages[stage], progress, records, display)
+                position = Position(
+                    step, position.tokens + metrics["tokens/generated"] + metrics["tokens/trained"], stage
+                )
+                last = self._is_done(position)
                 if config.eval_steps and self.held_out and (last or step % config.eval_steps == 0):
                     metrics.update(self._evaluate(step, display))
                 records.metrics(metrics)
                 if (config.save_steps and (last or step % config.save_steps == 0)) or stop:
-                    self._save(step)
+                    self._save(position)
                 if stop and not last:
                     return stop[0]
         self._save_final()
         return None
 
-    def _step(self, step: int, records: Records, display: Display) -> dict[str, Any]:
+    def _is_done(self, position: Position) -> bool:
+        config = self.config.train
+        return position.step >= config.max_steps or position.tokens >= (config.max_tokens or math.inf)
+
+    def _progress(self, position: Position) -> float:
+        """The share of the run that is done, in [0, 1), by steps or by tokens, whichever ends it first."""
+        config = self.config.train
+        return max(position.step / config.max_steps, position.tokens / (config.max_tokens or math.inf))
+
+    def _step(
+        self, step: int, objective: Objective, progress: float, records: Records, display: Display
+    ) -> dict[str, Any]:
         config = self.config.train
         start = time.perf_counter()
-        indices = questions_at_step(step, config.questions_per_step, len(self.problems), config.seed)
-        groups, metrics = self._groups([self.problems[index] for index in indices], step)
+        problems = self.problems
+        if not objective.samples:
+            problems = [each for each in problems if each.demonstration is not None]
+        indices = questions_at_step(step, config.questions_per_step, len(problems), config.seed)
+        questions = [problems[index] for index in indices]
+        groups, metrics = self._groups(questions, step, objective.samples)
 
         training = time.perf_counter()
         if self.annotate is not None:
@@ -82,15 +105,15 @@ class Trainer:
         rate = learning_rate(step, config)
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
+        decisions = decide(groups, objective, progress=progress, seed=_mixed_seed(config.seed, step))
         size = config.questions_per_update or len(groups)
         mixtures: list[Mixture] = []
         reports: list[UpdateReport] = []
         for first in range(0, len(groups), size):
             mixture = mix(
                 groups[first : first + size],
-                self.gate,
-                self.on_policy,
-                self.offline,
+                decisions[first : first + size],
+                objective,
                 self.config.algorithm.kl_reward_coefficient,
             )
             mixtures.append(mixture)
@@ -107,24 +130,22 @@ class Trainer:
                 )
         end = time.perf_counter()
 
-        decisions = [decision for mixture in mixtures for decision in mixture.decisions]
         metrics |= _decision_metrics(groups, decisions) | _update_metrics(reports)
         metrics["learning_rate"] = rate
         metrics["tokens/skipped"] = sum(mixture.skipped_tokens for mixture in mixtures)
         metrics["time/train"] = end - training
         metrics["time/step"] = end - start
         trained = {id(row.trajectory) for mixture in mixtures for row in mixture.rows}
-        records.rollouts(step, _rollout_lines(groups, decisions, trained, self._prompts(indices)))
+        records.rollouts(step, _rollout_lines(groups, decisions, trained, [each.prompt for each in questions]))
         tokens_per_second = (metrics["tokens/generated"] + metrics["tokens/trained"]) / metrics["time/step"]
         display.stepped(step, metrics.get("reward/mean"), metrics["gate/offline_ratio"], tokens_per_second)
         return {"step": step, **metrics}
 
-    def _prompts(self, indices: Sequence[int]) -> list[str]:
-        return [self.problems[index].prompt for index in indices]
-
-    def _groups(self, problems: Sequence[PreparedProblem], step: int) -> tuple[list[Group], dict[str, Any]]:
+    def _groups(
+        self, problems: Sequence[PreparedProblem], step: int, samples: bool
+    ) -> tuple[list[Group], dict[str, Any]]:
         """The step's questions with their scored rollouts, and what the rollouts say of the policy."""
-        if not self.samples:
+        if not samples:
             groups = [Group(problem=p.problem, rollouts=(), demonstration=p.demonstration) for p in problems]
             return groups, {"tokens/generated": 0, "time/rollout": 0.0, "time/verify": 0.0}
         seed = _mixed_seed(self.config.train.seed, step)
@@ -184,14 +205,14 @@ class Trainer:
         display.evaluated(step, found.accuracy, found.by_level)
         return found.metrics(self.suite)
 
-    def _save(self, step: int) -> None:
+    def _save(self, position: Position) -> None:
         def write(folder: Path) -> None:
             self.policy.save_pretrained(folder)
             (folder / "config.yaml").write_text(self.config.dump(), encoding="utf-8")
-            checkpoint.write_state(folder, self.optimizer, self.policy, step)
+            checkpoint.write_state(folder, self.optimizer, self.policy, position)
 
         # Weights and two moments of the same size, with a margin for the rest.
-        checkpoint.write_atomically(self.run / f"checkpoint-{step}", write, 3 * self._weight_bytes() + 2**20)
+        checkpoint.write_atomically(self.run / f"checkpoint-{position.step}", write, 3 * self._weight_bytes() + 2**20)
         checkpoint.prune(self.run, self.config.train.save_total_limit)
 
     def _save_final(self) -> None:
@@ -211,6 +232,7 @@ def _decision_metrics(groups: Sequence[Group], decisions: Sequence[Decision]) ->
     count = len(groups)
     metrics: dict[str, Any] = {
         "gate/offline_ratio": sum(decision.beta > 0 for decision in decisions) / count,
+        "gate/dropped": sum(decision.is_dropped for decision in decisions) / count,
         "gate/no_demonstration": sum(decision.fell_back for decision in decisions) / count,
     }
     if all(group.rollouts for group in groups):

@@ -22,7 +22,7 @@ from unigrad.types import Trajectory
 
 @dataclass(slots=True)
 class UpdateReport:
-    """Sums over the rows of one update, so that reports of several updates add up.
+    """Sums over the rows of one update, so that reports of several updates add up. A trajectory's tokens count once.
 
     loss: −Σ c_i Σ_t w_it log π_it (Eq. 13), less the entropy bonus. value_loss: Σ c_i Σ_t of the value head's.
     mismatch: |log π_θ − the rollout engine's log-prob| over on-policy tokens. clipped: on-policy tokens whose weight
@@ -56,10 +56,23 @@ def update(
     at, demonstrations at temperature 1.
     """
     report = UpdateReport()
-    batches = split([row.trajectory for row in rows], config.tokens_per_micro_batch)
+    # Rows of one trajectory stand together and share its forward pass.
+    by_trajectory: dict[int, list[int]] = {}
+    for index, row in enumerate(rows):
+        by_trajectory.setdefault(id(row.trajectory), []).append(index)
+    together = list(by_trajectory.values())
+    batches = [
+        [index for each in part for index in together[each]]
+        for part in split([rows[first].trajectory for first, *_ in together], config.tokens_per_micro_batch)
+    ]
 
     def forward(batch: Sequence[Row]) -> TokenStatistics:
-        return token_statistics(policy, [row.trajectory for row in batch], rollout_temperature)
+        distinct = {id(row.trajectory): row.trajectory for row in batch}
+        position = {key: index for index, key in enumerate(distinct)}
+        tokens = token_statistics(policy, list(distinct.values()), rollout_temperature)
+        if len(distinct) == len(batch):
+            return tokens
+        return tokens.take([position[id(row.trajectory)] for row in batch])
 
     whole: dict[int, Tensor] = {}
     if any(row.algorithm.whole_batch for row in rows):
@@ -108,8 +121,10 @@ def _accumulate(
         difference = (logp - _padded(rows, tokens, lambda row: row.trajectory.rollout_logprobs)).abs()[sampled]
         report.loss += loss.item()
         report.value_loss += value_loss.item()
-        report.tokens += int(mask.sum())
-        report.entropy += tokens.entropy_BT[mask].sum().item()
+        again = [index and row.trajectory is rows[index - 1].trajectory for index, row in enumerate(rows)]
+        computed = mask & ~torch.tensor(again, dtype=torch.bool, device=logp.device)[:, None]
+        report.tokens += int(computed.sum())
+        report.entropy += tokens.entropy_BT[computed].sum().item()
         report.rollout_tokens += int(sampled.sum())
         report.mismatch += difference.sum().item()
         report.mismatch_max = max(report.mismatch_max, difference.max().item() if difference.numel() else 0.0)

@@ -1,0 +1,65 @@
+"""From configuration to objectives: where each option goes, and what is said of one that goes nowhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from unigrad.config import ConfigError, load_config
+from unigrad.hybrid import METHODS, Objective
+from unigrad.train.objectives import objectives
+
+
+def built(method: str, **options: str) -> list[Objective]:
+    overrides = {key.replace("__", "."): value for key, value in options.items()}
+    return objectives(load_config("tiny", {"method.name": method, **overrides}))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_built_from_its_declaration(name: str) -> None:
+    stages = built(name, algorithm__name="null")
+    assert [stage.on_policy.name for stage in stages] == [each.on_policy for each in METHODS[name].stages]
+    assert [[each.name for each, _ in stage.offline] for stage in stages] == [
+        [term.algorithm for term in each.offline] for each in METHODS[name].stages
+    ]
+    assert stages[-1].until == pytest.approx(1)
+
+
+def test_options_reach_the_gate_the_schedule_and_the_algorithms() -> None:
+    (hpt,) = built("hpt", method__threshold="3", method__beta="0.3", algorithm__clip_high="0.28")
+    assert hpt.gate(solved=3, n=8) == (0, 1)
+    assert hpt.beta == 0.3
+    assert hpt.on_policy.defaults()["clip_high"] == 0.28
+    (chord,) = built("chord", method__mu_start="0.5")
+    assert chord.schedule(0.0) == (0.5, 0.5)
+    (luffy,) = built("luffy", algorithm__shaping_gamma="0.2", algorithm__entropy_coefficient="0.1")
+    assert luffy.offline[0][0].defaults()["shaping_gamma"] == 0.2
+    # What both could take is the on-policy algorithm's.
+    assert (luffy.on_policy.entropy_coefficient, luffy.offline[0][0].entropy_coefficient) == (0.1, 0.0)
+    first, second = built("sft_then_grpo", method__first_stage="0.2")
+    assert (first.until, second.until) == (0.2, 1.0)
+    (table,) = built("soft_table", method__table="[[0, 2], [1, 0]]")
+    assert [table.gate(solved=solved, n=8) for solved in (0, 1, 7)] == [(0, 2), (1, 0), (1, 0)]
+
+
+def test_a_methods_own_options_are_its_own_algorithms() -> None:
+    assert built("hpt", algorithm__name="null")[0].on_policy.aggregation == "token_sum"
+    assert built("hpt", algorithm__name="gspo")[0].on_policy.aggregation == "sequence_mean"
+    assert built("hpt_gate2")[0].gate(solved=2, n=8) == (0, 1)
+    assert built("hpt_gate2", method__gate="rollouts")[0].gate(solved=0, n=8) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("grpo", {"method__threshold": "1"}, "an option of the gates switch and drop; grpo uses rollouts"),
+        ("hpt", {"method__mu_end": "0.1"}, "method.mu_end: an option of the method chord; hpt uses switch"),
+        ("hpt", {"method__table": "[[0, 1]]"}, "method.table: an option of the gate table; hpt uses switch"),
+        ("hpt", {"method__first_stage": "0.5"}, "method.first_stage: hpt has one stage; sft_then_grpo has two"),
+        ("hpt", {"method__gate": "swich"}, "unknown gate 'swich'; did you mean 'switch'?"),
+        ("hpt", {"method__threshold": "1.5"}, "a gate's threshold is a count of solved rollouts or a rate"),
+        ("hpt", {"algorithm__gae_lambda": "0.5"}, "algorithm 'dr_grpo' has no option 'gae_lambda'"),
+    ],
+)  # fmt: skip
+def test_what_goes_nowhere_is_said(method: str, options: dict[str, str], message: str) -> None:
+    with pytest.raises((ConfigError, ValueError), match=message.replace("[", r"\[")):
+        built(method, **options)

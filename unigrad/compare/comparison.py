@@ -1,0 +1,149 @@
+"""From a recipe, methods and seeds to a table: train what is not there yet, measure, write it all down."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import platform
+import shlex
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from unigrad import __version__
+from unigrad.compare.measures import Measured, measure_all
+from unigrad.compare.plan import Comparison, plan
+from unigrad.compare.runs import check_free, cores, train
+from unigrad.compare.sets import named_methods
+from unigrad.config import ConfigError
+
+PLAIN_WIDTH = 180
+"""Columns of a table that goes to a file or a pipe, where no terminal's edge would fold it."""
+
+
+def compare(
+    recipe: str,
+    methods: str,
+    seeds: range,
+    out: Path,
+    jobs: int | None = None,
+    overrides: Mapping[str, str] | None = None,
+) -> int:
+    """Compare `methods` (names and sets of them, with commas) on `recipe`. Returns the exit code (see `cli.main`).
+
+    Raises ConfigError on anything that is wrong with the input, before a run is started.
+    """
+    if missing := [name for name in ("matplotlib", "scipy") if importlib.util.find_spec(name) is None]:
+        raise ConfigError(f"compare needs {' and '.join(missing)}: pip install 'unigrad[report]'")
+    from unigrad.hybrid import METHODS
+
+    comparison = plan(recipe, named_methods(methods, METHODS), seeds, out, overrides)
+    check_free(comparison.runs)
+    _check_methods(comparison)
+    console = Console(highlight=False)
+    console = console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, soft_wrap=True)
+
+    jobs = jobs or cores()
+    # The threads of a run follow from --jobs alone, not from how many runs are left: on them hang its last bits.
+    outcome = train(comparison.runs, jobs, max(1, cores() // jobs), say)
+    if outcome.stopped_by is not None:
+        again = comparison.command("--out", str(out), "--jobs", str(jobs))
+        say(f"stopped; the same command goes on: {again}")
+        return 128 + outcome.stopped_by
+    _report(comparison, measure_all(comparison.runs), out, console)
+    return 1 if outcome.failed else 0
+
+
+def _check_methods(comparison: Comparison) -> None:
+    """Raises ConfigError where a method that is yet to be trained does not go with the options given."""
+    first = {run.method: run.config for run in reversed(comparison.runs) if not run.is_finished}
+    if not first:
+        return
+    # Only now: it takes seconds, which a comparison that is done need not wait for.
+    from unigrad.train.objectives import objectives
+
+    for method, config in first.items():
+        try:
+            objectives(config)
+        except ValueError as error:
+            raise ConfigError(f"{method}: {error}") from error
+
+
+def _report(
+    comparison: Comparison, measured: Mapping[str, Mapping[int, Measured]], out: Path, console: Console
+) -> None:
+    # Only now: drawing costs a second, and every error of the input is found before it.
+    from unigrad.compare.curves import draw
+    from unigrad.compare.table import as_markdown, as_rich, caption, statistics
+
+    found = statistics(comparison, measured)
+    out.mkdir(parents=True, exist_ok=True)
+    console.print(as_rich(found))
+    for line in caption(found):
+        console.print(line, markup=False, soft_wrap=not console.is_terminal)
+    data = {**_settings(comparison), "runs": _runs(comparison, measured), "statistics": found.as_data()}
+    _write(out / "comparison.json", json.dumps(data, ensure_ascii=False, indent=2) + "\n")
+    made_by = f"unigrad {__version__}, torch {version('torch')}, {platform.platform()}."
+    lines = [
+        f"# Comparison: {comparison.recipe}", "", f"    {comparison.command()}", "", as_markdown(found), "",
+        *(f"- {line}" for line in caption(found)), "", made_by, "", "![curves](curves.png)", "",
+    ]  # fmt: skip
+    _write(out / "comparison.md", "\n".join(lines))
+    by_tokens = all(run.config.train.max_tokens for run in comparison.runs)
+    draw(measured, out / "curves.png", by_tokens=by_tokens)
+    where = " ".join(shlex.quote(str(out / name)) for name in ("comparison.json", "comparison.md", "curves.png"))
+    console.print(f"written: {where}", markup=False, soft_wrap=True)
+
+
+def _settings(comparison: Comparison) -> dict[str, Any]:
+    """What repeats the comparison: `configuration` holds the keys that all runs share, `changes` the others by run."""
+    flats = {f"{run.method}/seed-{run.seed}": run.config.flat() for run in comparison.runs}
+    first = next(iter(flats.values()))
+    shared = {key: value for key, value in first.items() if all(flat[key] == value for flat in flats.values())}
+    return {
+        "command": comparison.command(),
+        "recipe": comparison.recipe,
+        "methods": list(comparison.methods),
+        "seeds": list(comparison.seeds),
+        "overrides": dict(comparison.overrides),
+        "versions": {"unigrad": __version__, **{name: version(name) for name in ("torch", "transformers")}},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "configuration": shared,
+        "changes": {
+            name: {key: value for key, value in flat.items() if key not in shared and key != "output_dir"}
+            for name, flat in flats.items()
+        },
+    }
+
+
+def _runs(comparison: Comparison, measured: Mapping[str, Mapping[int, Measured]]) -> list[dict[str, Any]]:
+    rows = []
+    for run in comparison.runs:
+        found = measured[run.method].get(run.seed)
+        row: dict[str, Any] = {"method": run.method, "seed": run.seed, "missing": found is None}
+        if found is not None:
+            row |= {
+                "accuracy": found.accuracy,
+                "by_level": found.final.by_level,
+                "base": found.base and {"accuracy": found.base.accuracy, "by_level": found.base.by_level},
+                "steps": found.steps,
+                "tokens_generated": found.tokens_generated,
+                "tokens_trained": found.tokens_trained,
+                "minutes": found.minutes,
+                "offline_ratio": found.offline_ratio,
+            }
+        rows.append(row)
+    return rows
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,174 @@
+"""Several runs at once, each a process of its own: started, gone on with, watched and stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from io import BufferedWriter
+from types import FrameType
+
+from unigrad.compare.measures import measure
+from unigrad.compare.plan import PlannedRun
+from unigrad.config import ConfigError
+
+TICK_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """stopped_by: the signal that stopped the runs, if one did."""
+
+    failed: tuple[PlannedRun, ...]
+    stopped_by: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    run: PlannedRun
+    process: subprocess.Popen[bytes]
+    start: float
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.start
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_free(runs: Sequence[PlannedRun]) -> None:
+    """Raises ConfigError where a process that is still alive, such as one that outlived a killed comparison, trains."""
+    for run in runs:
+        if run.log.exists():
+            _locked_log(run).close()
+
+
+def train(runs: Sequence[PlannedRun], jobs: int, threads: int, say: Callable[[str], None]) -> Outcome:
+    """Train those of `runs` that are not finished, `jobs` at a time with `threads` threads each.
+
+    A run that fails leaves the others alone. SIGINT and SIGTERM are passed on to the runs, which finish their step,
+    save and end; this returns once they have.
+    """
+    waiting = deque(run for run in runs if not run.is_finished)
+    running: list[_Child] = []
+    failed: list[PlannedRun] = []
+    durations: list[float] = []
+    passed_on = 0
+    if len(waiting) < len(runs):
+        say(f"{len(runs) - len(waiting)} of {len(runs)} runs are there already")
+    with _stop_signals() as received:
+        try:
+            while running or (waiting and not received):
+                while waiting and len(running) < jobs and not received:
+                    run = waiting.popleft()
+                    say(f"{run.name}: {'goes on' if run.is_started else 'starts'}, see {run.log}")
+                    running.append(_start(run, threads))
+                for child in [child for child in running if child.process.poll() is not None]:
+                    running.remove(child)
+                    if child.run.is_finished and child.process.returncode == 0:
+                        durations.append(child.seconds)
+                        say(f"{_ended(child)}; {_left(waiting, running, durations, jobs)}")
+                    elif not received:
+                        failed.append(child.run)
+                        say(
+                            f"{child.run.name}: failed with exit code {child.process.returncode}: "
+                            f"{_last_line(child.run)} ({child.run.log})"
+                        )
+                if len(received) > passed_on:
+                    passed_on = len(received)
+                    say(f"stopping {_runs(len(running))} after the step in flight, saved; once more stops at once")
+                    for child in running:
+                        child.process.terminate()
+                time.sleep(TICK_SECONDS)
+        finally:
+            for child in running:
+                child.process.terminate()
+                child.process.wait()
+    return Outcome(tuple(failed), received[0] if received else None)
+
+
+def _start(run: PlannedRun, threads: int) -> _Child:
+    command = [sys.executable, "-m", "unigrad", "train"]
+    run.folder.parent.mkdir(parents=True, exist_ok=True)
+    if run.is_started:
+        command += ["--resume", str(run.folder)]
+    else:
+        run.config_file.write_text(run.config.dump(), encoding="utf-8")
+        command += [str(run.config_file), "--output_dir", str(run.folder)]
+    # The child inherits the lock with the log, and holds it for as long as it lives, whatever becomes of this process.
+    with _locked_log(run) as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        )
+    return _Child(run, process, time.monotonic())
+
+
+def _locked_log(run: PlannedRun) -> BufferedWriter:
+    log = run.log.open("ab")
+    try:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.close()
+        raise ConfigError(
+            f"{run.folder} is being trained by another process; wait for its end or give another folder with --out"
+        ) from None
+    return log
+
+
+def _ended(child: _Child) -> str:
+    measured = measure(child.run.folder)
+    accuracy = f"held-out accuracy {measured.accuracy:.1%}" if measured else "no held-out accuracy"
+    return f"{child.run.name}: {accuracy} after {_clock(child.seconds)}"
+
+
+def _left(waiting: Sequence[PlannedRun], running: Sequence[_Child], durations: Sequence[float], jobs: int) -> str:
+    if not waiting and not running:
+        return "all runs ended"
+    mean = sum(durations) / len(durations)
+    seconds = mean * len(waiting) + sum(max(mean - child.seconds, 0.0) for child in running)
+    return f"{_runs(len(waiting) + len(running))} left, about {_clock(seconds / jobs)}"
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'s' * (count != 1)}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def _last_line(run: PlannedRun) -> str:
+    lines = run.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1].strip() if lines else "it printed nothing"
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """A list that gathers each SIGINT and SIGTERM."""
+    received: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

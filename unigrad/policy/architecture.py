@@ -1,0 +1,85 @@
+"""What is known of a model before any of its weights are there: its transformers config, and what a recipe overrides.
+
+The facts of the hub models that the bundled recipes name come with the package, so that a run can be planned offline.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+
+FACTS_FILE = "architectures.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dimensions:
+    """Of a causal language model; `parameters` and `matrices` count elements, a tied tensor once.
+
+    matrices: what autocast casts in every layer: all weights of two dimensions or more but the embeddings.
+    """
+
+    parameters: int
+    matrices: int
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    key_value_heads: int
+    head_size: int
+    vocabulary: int
+    tied: bool
+
+
+def dimensions(config: PreTrainedConfig) -> Dimensions:
+    """Of the model that `config` describes, counted on the model itself, without a byte of its weights."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    text = config.get_text_config(decoder=True)
+    inputs, outputs = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    matrices = (p for p in model.parameters() if p.ndim >= 2 and p is not inputs and p is not outputs)
+    return Dimensions(
+        parameters=sum(p.numel() for p in model.parameters()),
+        matrices=sum(p.numel() for p in matrices),
+        layers=text.num_hidden_layers,
+        hidden=text.hidden_size,
+        # Not every architecture's config has these three; the fallbacks are what they stand for there.
+        intermediate=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
+        heads=text.num_attention_heads,
+        key_value_heads=getattr(text, "num_key_value_heads", None) or text.num_attention_heads,
+        head_size=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
+        vocabulary=outputs.shape[0],
+        tied=inputs is outputs,
+    )
+
+
+def bundled_architectures() -> dict[str, PreTrainedConfig]:
+    """The bundled facts, by hub id."""
+    text = resources.files("unigrad.policy").joinpath(FACTS_FILE).read_text(encoding="utf-8")
+    return {name: AutoConfig.for_model(**facts) for name, facts in json.loads(text).items()}
+
+
+def override_rope(config: PreTrainedConfig, *, rope_theta: float | None, max_position_embeddings: int | None) -> None:
+    """Set these two in `config`, in place; None leaves the model's own. Rotary scaling (llama3, yarn) stays as it is.
+
+    Raises:
+        ValueError: one is given and the architecture has no rotary embedding, or one for each kind of layer.
+    """
+    given = {"rope_theta": rope_theta, "max_position_embeddings": max_position_embeddings}
+    keys = [f"model.{key}" for key, value in given.items() if value is not None]
+    if not keys:
+        return
+    text = config.get_text_config(decoder=True)
+    # Absent from the configs of architectures without rope; nested by layer type where there are several.
+    rope: dict[str, Any] = getattr(text, "rope_parameters", None) or {}
+    if "rope_theta" not in rope:
+        what = "several rotary embeddings" if rope else "no rotary position embedding"
+        raise ValueError(f"architecture {text.model_type!r} has {what}; leave out {' and '.join(keys)}")
+    if rope_theta is not None:
+        rope["rope_theta"] = rope_theta
+    if max_position_embeddings is not None:
+        text.max_position_embeddings = max_position_embeddings

@@ -217,6 +217,17 @@ def test_a_small_model_takes_two_steps(
     assert [line["gate/offline_ratio"] for line in lines] == [1, 1]
 
 
+@pytest.mark.parametrize(
+    ("method", "offline"),
+    [("grpo", [0, 0]), ("sft_then_grpo", [1, 0]), ("off_on", [1, 1]), ("hpt_gate1", [1, 1]), ("hpt_gate2", [1, 1])],
+)
+def test_the_other_baselines_take_two_steps(
+    method: str, offline: list[int], models: dict[str, str], hand_written: str, tmp_path: Path
+) -> None:
+    lines = take_steps(f"qwen2.5-math-7b-{method}-official", models["qwen2.5-math-7b"], hand_written, tmp_path)
+    assert [line["gate/offline_ratio"] for line in lines] == offline
+
+
 @pytest.mark.parametrize("suffix", ["", "-official"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_solved_questions_train_on_their_rollouts(

@@ -74,7 +74,10 @@ def test_help_and_usage_errors_never_import_torch() -> None:
         "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
         "sys.exit(3 if 'torch' in sys.modules or 'transformers' in sys.modules else 0)"
     )
-    for arguments in (["--help"], ["train", "--help"], ["train", "--train.max_stepz", "3"]):
+    for arguments in (
+        ["--help"], ["train", "--help"], ["train", "--train.max_stepz", "3"],
+        ["evaluate", "--help"], ["evaluate", "tiny", "--suite", "papr"],
+    ):  # fmt: skip
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, timeout=60, check=False)
         assert done.returncode == 0, arguments
 

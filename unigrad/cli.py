@@ -1,4 +1,4 @@
-"""The command line: `unigrad train`, `unigrad compare`, `unigrad algorithms`."""
+"""The command line: `unigrad train`, `unigrad evaluate`, `unigrad compare`, `unigrad algorithms`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from unigrad.config import Config, ConfigError, config_keys, load_config, recipe
 
 DEFAULT_RECIPE = "tiny-hpt"
 DEFAULT_FAMILY = "tiny"
-COMMANDS = ("train", "compare", "algorithms")
+COMMANDS = ("train", "evaluate", "compare", "algorithms")
 
 
 class _Parser(argparse.ArgumentParser):
     """Errors are one line and exit with 2."""
+
+    @property
+    def option_names(self) -> list[str]:
+        return [name for action in self._actions for name in action.option_strings]
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(message)
@@ -34,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ConfigError(f"unknown command {arguments[0]!r}; did you mean {close[0]!r}?")
         if arguments[:1] == ["train"]:
             return _train(arguments[1:])
+        if arguments[:1] == ["evaluate"]:
+            return _evaluate(arguments[1:])
         if arguments[:1] == ["compare"]:
             return _compare(arguments[1:])
         if arguments[:1] == ["algorithms"]:
@@ -41,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser = _Parser(prog="unigrad", description="One gradient for LLM post-training (arXiv:2509.04419).")
         commands = parser.add_subparsers(title="commands", metavar="COMMAND")
         commands.add_parser("train", help="train a model: unigrad train [RECIPE] [--section.key VALUE ...]")
+        commands.add_parser("evaluate", help="measure a model: unigrad evaluate MODEL --suite paper")
         commands.add_parser("compare", help="train methods side by side: unigrad compare [RECIPE] --methods a,b,c")
         commands.add_parser("algorithms", help="print Table 1, or the methods: every declaration as data")
         if arguments and arguments[0] not in ("-h", "--help"):
@@ -134,6 +141,77 @@ def _epilog() -> str:
         template = prompt_template(name)
         lines.append(f"  {name:<12}{template.description}")
     return "\n".join(lines)
+
+
+def _evaluate(arguments: list[str]) -> int:
+    parser = _evaluate_parser()
+    known, unknown = parser.parse_known_intermixed_args(arguments)
+    if unknown:
+        name = unknown[0].split("=", 1)[0]
+        if not name.startswith("-"):
+            raise ConfigError(f"unexpected argument {name!r}; one MODEL is evaluated, on --suite A,B")
+        close = difflib.get_close_matches(name, parser.option_names, n=1, cutoff=0.0)
+        raise ConfigError(f"unknown option {name}; did you mean {close[0]}?")
+    options = vars(known)
+    model, suite, rescore = (options.pop(name) for name in ("model", "suite", "rescore"))
+    out, data, against = (Path(text) if (text := options.pop(name)) else None for name in ("out", "data", "against"))
+
+    from unigrad.evaluate.evaluation import evaluate
+    from unigrad.evaluate.protocol import Protocol
+
+    return evaluate(model, suite, Protocol(**options), out=out, data=data, rescore=rescore, against=against)
+
+
+def _evaluate_parser() -> _Parser:
+    from unigrad.evaluate.protocol import MAX_COMPLETION_LENGTH, Protocol
+    from unigrad.evaluate.suites import BENCHMARKS, SUITES
+
+    defaults = Protocol()
+    suites = "\n".join(f"  {name:<14}{', '.join(benchmarks)}" for name, benchmarks in SUITES.items())
+    own = "\n".join(
+        f"  {benchmark.name:<14}{benchmark.title}, avg@{benchmark.samples}" for benchmark in BENCHMARKS.values()
+    )
+    parser = _Parser(
+        prog="unigrad evaluate",
+        usage="unigrad evaluate MODEL --suite NAME|PATH[,...] [--data DIR] [--out DIR] [options]",
+        description="Sample completions of benchmark problems, verify them, and tabulate accuracy with intervals over\n"
+        "the problems and pass@k. What was stopped or killed goes on with the same command; what is there is not\n"
+        "sampled again. The defaults are the paper's protocol (§4.1).",
+        epilog=f"suites:\n{suites}\n\nbenchmarks:\n{own}\n\n"
+        "Written to --out: settings.json; completions/NAME.jsonl, every completion with its verdict; results.json.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a folder, a hub id, a .gguf file, or `tiny`, the embedded base model")
+    add("--suite", required=True, metavar="NAME|PATH", help="suites, benchmarks and problem files, with commas")
+    add("--data", metavar="DIR", help="local copies, NAME.jsonl(.gz) or .parquet, before the hub's; or the one file")
+    add("--out", metavar="DIR", help="where it all goes (default: evaluations/MODEL-SUITE)")
+    add("--against", metavar="DIR", help="then compare, problem by problem, with a finished evaluation (Table 4)")
+    add("--rescore", action="store_true", help="verify the saved completions again, without the model")
+    add("--limit", type=int, metavar="N", help="only the first N problems of each benchmark")
+    add("--samples", type=int, metavar="K", help="samples of each problem (default: the benchmark's own)")
+    add("--temperature", type=float, default=defaults.temperature, help="0: greedy (default: %(default)s)")
+    add("--top-p", type=float, default=defaults.top_p, help="nucleus; 1: off (default: %(default)s)")
+    add(
+        "--max-completion-length", type=int, metavar="TOKENS",
+        help=f"longer ones are truncated (default: {MAX_COMPLETION_LENGTH}, or what the model's positions leave)",
+    )  # fmt: skip
+    add(
+        "--prompt-template", default=defaults.prompt_template, metavar="NAME|TEXT",
+        help="a template of `unigrad train --help`, or a text with {problem} "
+        "(default: chat_boxed if the tokenizer has a chat template, else boxed; plain for tiny)",
+    )  # fmt: skip
+    add("--seed", type=int, default=defaults.seed, help="of every completion (default: %(default)s)")
+    add("--device", default=defaults.device, help="cuda, mps, cpu, or auto (default: %(default)s)")
+    add("--dtype", default=defaults.dtype, help="float32, bfloat16, or auto: bfloat16 on cuda (default: %(default)s)")
+    add(
+        "--max-concurrent-tokens", type=int, default=defaults.max_concurrent_tokens, metavar="TOKENS",
+        help="prompts and completions whose keys and values are held at once (default: %(default)s)",
+    )  # fmt: skip
+    add("--rope-theta", type=float, help="base of the rotary embedding, in place of the model's own")
+    add("--max-position-embeddings", type=int, metavar="TOKENS", help="positions, in place of the model's own limit")
+    return parser
 
 
 def _compare(arguments: list[str]) -> int:

@@ -1,0 +1,313 @@
+"""From a model and a suite to a table: sample what is not there yet, score, count, write it all down."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from unigrad import __version__
+from unigrad.config import ConfigError
+from unigrad.data import prompt_template
+from unigrad.evaluate import folder as files
+from unigrad.evaluate.benchmark_problems import BenchmarkProblems, load_benchmark
+from unigrad.evaluate.completions import Sample, append, count_complete, keep, read
+from unigrad.evaluate.exclusive import exclusive_solves, shared_benchmarks
+from unigrad.evaluate.progress import Display
+from unigrad.evaluate.protocol import AUTO, Protocol, differences, fingerprint, model_label
+from unigrad.evaluate.results import averages, benchmark_results, method_of_intervals, tally
+from unigrad.evaluate.suites import Benchmark, Suite, requested
+from unigrad.evaluate.table import show, show_exclusive, table_console
+from unigrad.verify import Verifier
+
+if TYPE_CHECKING:
+    from unigrad.evaluate.sampler import BenchmarkSampler
+
+RESCORED = 256
+"""Completions that are verified together."""
+_NOT_SAMPLED = ("model", "answers of")
+"""Settings on which a completion does not depend, or that cannot be seen without the model: rescoring lets them be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A benchmark in this evaluation."""
+
+    benchmark: Benchmark
+    loaded: BenchmarkProblems
+    samples: int
+    path: Path
+
+    @property
+    def ids(self) -> list[str]:
+        return [problem.id for problem in self.loaded.problems]
+
+    @property
+    def size(self) -> int:
+        return self.samples * len(self.loaded.problems)
+
+
+def evaluate(
+    model: str,
+    suite: str,
+    protocol: Protocol,
+    *,
+    out: Path | None = None,
+    data: Path | None = None,
+    rescore: bool = False,
+    against: Path | None = None,
+) -> int:
+    """Evaluate `model` on `suite` (names and paths, with commas). Returns the exit code (see `cli.main`).
+
+    Raises ConfigError on anything that is wrong with the input, before a completion is sampled.
+    """
+    out = out or default_folder(model, suite)
+    say = Console(stderr=True, highlight=False)
+    try:
+        return _evaluate(model, requested(suite), protocol, out, data, rescore, against, say)
+    except KeyboardInterrupt:
+        say.print("stopped; what is complete is kept, and the same command goes on", markup=False, soft_wrap=True)
+        return 130
+
+
+def _evaluate(
+    model: str,
+    suites: Sequence[Suite],
+    protocol: Protocol,
+    out: Path,
+    data: Path | None,
+    rescore: bool,
+    against: Path | None,
+    say: Console,
+) -> int:
+    if protocol.prompt_template != AUTO:
+        _check_template(protocol.prompt_template)
+    tasks = _tasks(suites, protocol, data, out)
+    settings = _settings(model, suites, protocol, tasks)
+    before = files.read_settings(out)
+    if before is not None and (files.has_completions(out) or files.is_finished(out)):
+        _check_same(before, settings, out, rescore)
+        # Rescored completions keep their model; everything else may have moved.
+        own = {key: before[key] for key in ("model", "model_fingerprint", "sampled_with")}
+        settings = {**settings, **own} if rescore else before
+    if rescore and not files.is_finished(out):
+        raise ConfigError(f"--rescore: {out} holds no finished evaluation; leave --rescore out to finish it")
+    if against is not None:
+        shared_benchmarks({task.benchmark.name: task.ids for task in tasks}, against)
+    if rescore:
+        with files.locked(out):
+            _rescore(tasks, say)
+            _finish(out, suites, settings, tasks)
+    elif not files.is_finished(out):
+        samplers = _samplers(settings, tasks, protocol, say)
+        out.mkdir(parents=True, exist_ok=True)
+        with files.locked(out):
+            if samplers and (code := _sample(out, settings, list(zip(tasks, samplers, strict=True)), protocol, say)):
+                return code
+            _finish(out, suites, settings, tasks)
+    console = table_console()
+    results = files.read_results(out)
+    show(results, console)
+    if against is not None:
+        found = exclusive_solves(out, against)
+        show_exclusive(found, results["label"], against, console)
+        solves = {name: each.data() for name, each in found.items()}
+        files.write(
+            out / f"against-{against.resolve().name}.json", {"against": str(against), "exclusive_solves": solves}
+        )
+    say.print(f"written: {out / files.RESULTS_FILE}", markup=False, soft_wrap=True)
+    return 0
+
+
+def _check_template(name: str) -> None:
+    try:
+        prompt_template(name)
+    except ValueError as error:
+        raise ConfigError(f"--prompt-template: {error}") from error
+
+
+def default_folder(model: str, suite: str) -> Path:
+    """evaluations/<model>-<suite>"""
+    names = [Path(item.strip()).name.split(".")[0] for item in suite.split(",") if item.strip()]
+    return Path("evaluations") / "-".join((model_label(model), *names))
+
+
+def _tasks(suites: Sequence[Suite], protocol: Protocol, data: Path | None, out: Path) -> list[Task]:
+    benchmarks = [benchmark for suite in suites for benchmark in suite.benchmarks]
+    if data is not None and data.is_file() and len(benchmarks) > 1:
+        raise ConfigError(f"--data {data} is one file, and --suite names {len(benchmarks)} benchmarks; name a folder")
+    return [
+        Task(
+            benchmark,
+            load_benchmark(benchmark, data, protocol.limit),
+            protocol.samples or benchmark.samples,
+            files.completions_file(out, benchmark.name),
+        )
+        for benchmark in benchmarks
+    ]
+
+
+def _settings(model: str, suites: Sequence[Suite], protocol: Protocol, tasks: Sequence[Task]) -> dict[str, Any]:
+    """Everything that was asked for, as settings.json records it; `sampled_with` joins it with the model."""
+    return {
+        "model": model,
+        "model_fingerprint": fingerprint(model),
+        "suite": [benchmark.name for suite in suites for benchmark in suite.benchmarks],
+        "protocol": protocol.record(),
+        "benchmarks": {
+            task.benchmark.name: {
+                "source": task.loaded.source,
+                "samples": task.samples,
+                "problems": task.loaded.problems_digest,
+                "answers": task.loaded.answers_digest,
+            }
+            for task in tasks
+        },
+    }
+
+
+def _check_same(before: Mapping[str, Any], settings: Mapping[str, Any], out: Path, rescore: bool) -> None:
+    for key, old, new in differences(before, settings):
+        if rescore and key.startswith(_NOT_SAMPLED):
+            continue
+        help_ = "--rescore verifies again, or " if key.startswith("answers of") else ""
+        raise ConfigError(
+            f"{out} holds an evaluation whose {key} was {old!r} and is now {new!r}; "
+            f"{help_}give another folder with --out"
+        )
+
+
+def _samplers(
+    settings: dict[str, Any], tasks: Sequence[Task], protocol: Protocol, say: Console
+) -> list[BenchmarkSampler]:
+    """The model with each task's prompts; none where no completion is missing. Completes `settings`."""
+    if all(count_complete(task.path, task.ids, task.samples) == task.size for task in tasks):
+        return []
+    # Only now: torch and the model are the slow part.
+    import torch
+
+    from unigrad.evaluate.sampler import BenchmarkSampler, facts, load_model
+
+    if "sampled_with" in settings:
+        # The last bits of a sum depend on how many threads share it.
+        torch.set_num_threads(settings["sampled_with"]["threads"])
+    try:
+        policy, engine = load_model(settings["model"], protocol)
+        samplers = [
+            BenchmarkSampler(policy, engine, protocol, task.benchmark, task.loaded.problems, task.samples)
+            for task in tasks
+        ]
+    except (ValueError, OSError) as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    found = facts(policy)
+    if "sampled_with" not in settings:
+        templates = {sampler.benchmark.name: sampler.template.name for sampler in samplers}
+        settings["sampled_with"] = {**found, "prompt_templates": templates, "versions": _versions()}
+    for key, value in found.items():
+        if (begun := settings["sampled_with"][key]) != value:
+            say.print(f"{key} was {begun} and is now {value}: completions may differ in rounding", markup=False)
+    return samplers
+
+
+def _sample(
+    out: Path,
+    settings: Mapping[str, Any],
+    work: Sequence[tuple[Task, BenchmarkSampler]],
+    protocol: Protocol,
+    say: Console,
+) -> int:
+    """Sample what is missing. Returns an exit code, 0 where nothing is missing any more."""
+    import torch
+
+    (out / "completions").mkdir(exist_ok=True)
+    files.write(out / files.SETTINGS_FILE, settings)
+    try:
+        with Verifier() as verifier:
+            _sample_all(work, verifier, model_label(settings["model"]), say)
+    except torch.OutOfMemoryError:
+        say.print(
+            "unigrad: error: out of memory; give less of it to the cache with --max-concurrent-tokens, below "
+            f"{protocol.max_concurrent_tokens}, and, if some completions are there already, another --out",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
+        return 1
+    except (FloatingPointError, OSError) as error:
+        line = " ".join(str(error).split())
+        say.print(f"unigrad: error: {line}; the same command goes on", markup=False, soft_wrap=True)
+        return 1
+    return 0
+
+
+def _sample_all(work: Sequence[tuple[Task, BenchmarkSampler]], verifier: Verifier, label: str, say: Console) -> None:
+    kept = []
+    for task, sampler in work:
+        complete = count_complete(task.path, task.ids, task.samples)
+        chunks, done = sampler.chunks, 0
+        while chunks and done + chunks[0].size <= complete:
+            done += chunks[0].size
+            chunks = chunks[1:]
+        keep(task.path, done)
+        kept.append((task, sampler, chunks, done))
+    total, done = sum(task.size for task, _ in work), sum(done for *_, done in kept)
+    with Display(say, total, done, label) as display:
+        for task, sampler, chunks, _ in kept:
+            for chunk in chunks:
+                samples = sampler.sample(chunk, verifier)
+                append(task.path, samples)
+                display.advance(task.benchmark.name, samples)
+
+
+def _rescore(tasks: Sequence[Task], say: Console) -> None:
+    """Verify every completion again. All files are written before the first takes its predecessor's place."""
+    changed = total = 0
+    with Verifier() as verifier:
+        for task in tasks:
+            problems = {problem.id: problem for problem in task.loaded.problems}
+            if count_complete(task.path, task.ids, task.samples) < task.size:
+                raise ConfigError(
+                    f"{task.path} lacks completions that {files.RESULTS_FILE} counts; remove that to sample them"
+                )
+            old = [sample for sample, _ in read(task.path)]
+            new: list[Sample] = []
+            for start in range(0, len(old), RESCORED):
+                part = old[start : start + RESCORED]
+                items = [(each.completion, problems[each.id].answer, problems[each.id].kind) for each in part]
+                new += [each.judged(verdict) for each, verdict in zip(part, verifier.verify_batch(items), strict=True)]
+            partial = task.path.with_suffix(".partial")
+            partial.unlink(missing_ok=True)
+            append(partial, new)
+            changed += sum(a.correct != b.correct for a, b in zip(old, new, strict=True))
+            total += len(new)
+    for task in tasks:
+        task.path.with_suffix(".partial").replace(task.path)
+    say.print(f"verified {total} completions again: {changed} changed between right and not", markup=False)
+
+
+def _finish(out: Path, suites: Sequence[Suite], settings: Mapping[str, Any], tasks: Sequence[Task]) -> None:
+    """Count, and write settings.json and results.json."""
+    found = {
+        task.benchmark.name: benchmark_results(task.benchmark, task.loaded.problems, task.samples, tally(task.path))
+        for task in tasks
+    }
+    results = {
+        "model": settings["model"],
+        "label": model_label(settings["model"]),
+        "suites": [{"name": each.name, "benchmarks": [one.name for one in each.benchmarks]} for each in suites],
+        "settings": settings,
+        "scored_with": {**_versions(), "math-verify": version("math-verify")},
+        "intervals": method_of_intervals(),
+        "averages": averages(suites, found),
+        "benchmarks": found,
+    }
+    files.write(out / files.SETTINGS_FILE, settings)
+    files.write(out / files.RESULTS_FILE, results)
+
+
+def _versions() -> dict[str, str]:
+    installed = {name: version(name) for name in ("torch", "transformers", "numpy")}
+    return {"unigrad": __version__, **installed, "python": platform.python_version(), "platform": platform.platform()}

@@ -1,0 +1,29 @@
+"""Hub data sets that keep a question and its options in columns of their own: one problem text and the right letter."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+LETTERS = "ABCDEFGHIJ"
+
+
+def arc_problem(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Problem and answer of a row of allenai/ai2_arc. Some rows label their options 1 to 4: all get letters."""
+    labels, texts = row["choices"]["label"], row["choices"]["text"]
+    return lettered(row["question"], texts), LETTERS[labels.index(row["answerKey"])]
+
+
+def gpqa_problem(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Problem and answer of a row of Idavidrein/gpqa, whose right option always comes first: ordered by their hash."""
+    right = row["Correct Answer"].strip()
+    options = [right, *(row[f"Incorrect Answer {number}"].strip() for number in (1, 2, 3))]
+    question = row["Question"].strip()
+    options.sort(key=lambda option: hashlib.sha256(f"{question}\n{option}".encode()).digest())
+    return lettered(question, options), LETTERS[options.index(right)]
+
+
+def lettered(question: str, options: Sequence[str]) -> str:
+    lines = [f"{letter}) {option}" for letter, option in zip(LETTERS, options, strict=False)]
+    return "\n".join([question, "", *lines])

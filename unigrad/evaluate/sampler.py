@@ -1,0 +1,143 @@
+"""Completions of a benchmark from a loaded model, a chunk at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from unigrad.config import ConfigError
+from unigrad.data import PromptTemplate, encode_prompt, prompt_template
+from unigrad.data.tiny import MODEL_PATH
+from unigrad.evaluate.completions import BLOCK, Chunk, Sample, cut
+from unigrad.evaluate.protocol import AUTO, Protocol
+from unigrad.evaluate.suites import Benchmark
+from unigrad.policy import Policy, load_policy
+from unigrad.rollout import Engine, Prompt, Sampling, TorchEngine
+from unigrad.types import Problem
+from unigrad.verify import Verifier
+
+ROUNDS = 4
+"""How often a chunk fills the cache: more wastes less at the end of each chunk, and a kill costs more."""
+
+
+def load_model(model: str, protocol: Protocol) -> tuple[Policy, TorchEngine]:
+    """Raises ValueError or OSError on whatever is wrong with the model, its tokenizer, the device or the dtype."""
+    policy = load_policy(
+        str(MODEL_PATH) if model == "tiny" else model,
+        device=protocol.device,
+        dtype=protocol.dtype,
+        rope_theta=protocol.rope_theta,
+        max_position_embeddings=protocol.max_position_embeddings,
+    )
+    engine = TorchEngine(
+        policy.model,
+        policy.tokenizer,
+        max_concurrent_tokens=protocol.max_concurrent_tokens,
+        compute_dtype=policy.compute_dtype,
+    )
+    return policy, engine
+
+
+def facts(policy: Policy) -> dict[str, Any]:
+    """What the last bits of a completion depend on besides the settings."""
+    is_cuda = policy.device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(policy.device) if is_cuda else str(policy.device),
+        "dtype": str(policy.compute_dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "positions": policy.max_positions,
+    }
+
+
+class BenchmarkSampler:
+    """Samples one benchmark. `chunks` are all of its completions, `template` the one that makes its prompts."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        engine: Engine,
+        protocol: Protocol,
+        benchmark: Benchmark,
+        problems: Sequence[Problem],
+        samples: int,
+    ) -> None:
+        """Raises ValueError where the template does not go with the tokenizer, or a prompt or its completion does not
+        fit the model or the cache."""
+        self._tokenizer = policy.tokenizer
+        self._engine = engine
+        self._protocol = protocol
+        self._problems = problems
+        self.benchmark = benchmark
+        self.template = _template(protocol, benchmark, policy.tokenizer)
+        self._prompt_ids = [tuple(encode_prompt(self.template, each.problem, policy.tokenizer)) for each in problems]
+        longest = _longest_row(self._prompt_ids, policy.max_positions, protocol, benchmark.name)
+        self.chunks = cut(len(problems), samples, ROUNDS * (protocol.max_concurrent_tokens // longest))
+
+    def sample(self, chunk: Chunk, verifier: Verifier) -> list[Sample]:
+        """The chunk's completions with their verdicts, in the order of the file."""
+        protocol, problems = self._protocol, self._problems[chunk.start : chunk.stop]
+        # The engine counts samples from 0 in each call, so a later block goes by another key.
+        block = f"#{chunk.first // BLOCK}" if chunk.first else ""
+        groups = self._engine.generate(
+            [
+                Prompt(f"{problem.id}{block}", ids)
+                for problem, ids in zip(problems, self._prompt_ids[chunk.start : chunk.stop], strict=True)
+            ],
+            Sampling(
+                num_generations=chunk.count,
+                max_completion_length=protocol.longest_completion,
+                temperature=protocol.temperature,
+                top_p=protocol.top_p,
+            ),
+            protocol.seed,
+        )
+        rows = [
+            (problem, index, completion, self._tokenizer.decode(completion.token_ids, skip_special_tokens=True))
+            for problem, group in zip(problems, groups, strict=True)
+            for index, completion in enumerate(group, chunk.first)
+        ]
+        verdicts = verifier.verify_batch([(text, problem.answer, problem.kind) for problem, _, _, text in rows])
+        return [
+            Sample(
+                id=problem.id,
+                index=index,
+                completion=text,
+                tokens=len(completion.token_ids),
+                truncated=completion.truncated,
+                reason=verdict.reason,
+                extracted=verdict.extracted,
+                correct=verdict.correct,
+            )
+            for (problem, index, completion, text), verdict in zip(rows, verdicts, strict=True)
+        ]
+
+
+def _template(protocol: Protocol, benchmark: Benchmark, tokenizer: PreTrainedTokenizerBase) -> PromptTemplate:
+    name = protocol.prompt_template
+    if name == AUTO:
+        name = benchmark.prompt_template or ("chat_boxed" if tokenizer.chat_template else "boxed")
+    return prompt_template(name)
+
+
+def _longest_row(prompts: Sequence[tuple[int, ...]], positions: int | None, protocol: Protocol, name: str) -> int:
+    """Tokens of the longest prompt with its room for a completion."""
+    longest, wanted = max(map(len, prompts)), protocol.longest_completion
+    if positions is not None:
+        if longest >= positions:
+            raise ConfigError(f"{name}: a prompt has {longest} tokens, and the model takes {positions} positions")
+        if protocol.max_completion_length is not None and longest + wanted > positions:
+            raise ConfigError(
+                f"--max-completion-length {wanted}: the model takes {positions} positions, and the longest prompt of "
+                f"{name} has {longest} tokens; at most {positions - longest}"
+            )
+        wanted = min(wanted, positions - min(map(len, prompts)))
+    row = min(longest + wanted, positions or longest + wanted)
+    if row > protocol.max_concurrent_tokens:
+        raise ConfigError(
+            f"--max-concurrent-tokens {protocol.max_concurrent_tokens} holds no completion of {name}: "
+            f"a prompt with its completion takes up to {row} tokens"
+        )
+    return row

@@ -1,0 +1,117 @@
+"""Benchmarks and suites, as data: where the problems come from, how many samples, what the paper calls them.
+
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unigrad.config import ConfigError
+from unigrad.data.rows import SUFFIXES
+from unigrad.evaluate.multiple_choice import arc_problem, gpqa_problem
+from unigrad.types import AnswerKind
+
+TINY = "tiny"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark:
+    """A problem set and how it is measured.
+
+    title: its column in the paper's tables. samples: k of avg@k. hub: the id of its data set, with `split`, `subset`
+    and `columns`; None where no copy on the hub has one row a problem with a plain answer. choices: makes problem and
+    answer of a hub row whose options have columns of their own. kind: of the answers; None: told by each problem.
+    prompt_template: the only one that fits. path: the file itself.
+    """
+
+    name: str
+    title: str
+    samples: int = 1
+    hub: str | None = None
+    split: str = "test"
+    subset: str | None = None
+    columns: Mapping[str, str | None] = field(default_factory=dict)
+    choices: Callable[[Mapping[str, Any]], tuple[str, str]] | None = None
+    kind: AnswerKind | None = None
+    prompt_template: str | None = None
+    path: Path | None = None
+
+
+BENCHMARKS: Mapping[str, Benchmark] = {
+    benchmark.name: benchmark
+    for benchmark in (
+        Benchmark(name="aime24", title="AIME 24", samples=32, hub="HuggingFaceH4/aime_2024", split="train"),
+        Benchmark(name="aime25", title="AIME 25", samples=32, hub="math-ai/aime25"),
+        Benchmark(name="amc", title="AMC", samples=32, hub="AI-MO/aimo-validation-amc", split="train"),
+        Benchmark(name="math500", title="MATH-500", hub="HuggingFaceH4/MATH-500", columns={"id": "unique_id"}),
+        Benchmark(name="minerva", title="Minerva", hub="math-ai/minervamath"),
+        Benchmark(name="olympiadbench", title="Olympiad"),
+        Benchmark(
+            name="arc_c", title="ARC-c", hub="allenai/ai2_arc", subset="ARC-Challenge",
+            choices=arc_problem, columns={"id": "id"}, kind="choice",
+        ),
+        Benchmark(
+            name="gpqa_diamond", title="GPQA", hub="Idavidrein/gpqa", subset="gpqa_diamond", split="train",
+            choices=gpqa_problem, columns={"id": "Record ID"}, kind="choice",
+        ),
+        Benchmark(name="gsm8k", title="GSM8K", hub="openai/gsm8k", subset="main"),
+        Benchmark(name=TINY, title="tiny", prompt_template="plain"),
+    )
+}  # fmt: skip
+"""In the paper's order. The hub's GPQA is gated: it needs a login and the authors' consent."""
+
+SUITES: Mapping[str, tuple[str, ...]] = {
+    "paper": ("aime24", "aime25", "amc", "math500", "minerva", "olympiadbench"),
+    "ood": ("arc_c", "gpqa_diamond"),
+}
+"""Tables 2 and 3: each suite has an average of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Benchmarks that stand together in the table; one with a name has an average."""
+
+    name: str | None
+    benchmarks: tuple[Benchmark, ...]
+
+
+def requested(text: str) -> tuple[Suite, ...]:
+    """The suites, benchmarks and problem files of a list such as `paper,gsm8k,my/problems.jsonl`, each once.
+
+    Raises ConfigError on a name that is none of them.
+    """
+    suites: list[Suite] = []
+    names: dict[str, Benchmark] = {}
+    for item in filter(None, map(str.strip, text.split(","))):
+        benchmarks = _benchmarks(item)
+        for benchmark in benchmarks:
+            if names.get(benchmark.name, benchmark) != benchmark:
+                raise ConfigError(f"--suite: two different benchmarks have the name {benchmark.name!r}")
+        new = tuple(benchmark for benchmark in benchmarks if benchmark.name not in names)
+        names.update((benchmark.name, benchmark) for benchmark in new)
+        if new:
+            suites.append(Suite(item if item in SUITES else None, new))
+    if not suites:
+        raise ConfigError(f"--suite {text!r} names nothing; there are: {', '.join((*SUITES, *BENCHMARKS))}")
+    return tuple(suites)
+
+
+def _benchmarks(item: str) -> tuple[Benchmark, ...]:
+    if item in SUITES:
+        return tuple(BENCHMARKS[name] for name in SUITES[item])
+    if item in BENCHMARKS:
+        return (BENCHMARKS[item],)
+    path = Path(item).expanduser()
+    if path.exists() or "/" in item or item.endswith(SUFFIXES):
+        name = path.name.split(".")[0]
+        return (Benchmark(name=name, title=name, path=path),)
+    nearest = difflib.get_close_matches(item, (*SUITES, *BENCHMARKS), n=1, cutoff=0.0)
+    raise ConfigError(
+        f"unknown suite {item!r}; did you mean {nearest[0]!r}? There are: {', '.join((*SUITES, *BENCHMARKS))}, "
+        "or the path of a problem file"
+    )

@@ -1,0 +1,136 @@
+"""An evaluation's numbers as tables in the paper's layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from unigrad.evaluate.exclusive import Exclusive, ExclusiveSolves
+
+PLAIN_WIDTH = 180
+"""Columns of a table that goes to a file or a pipe, where no terminal's edge would fold it."""
+_QUIET_REASONS = ("right", "wrong")
+
+
+def table_console() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+
+
+def show(results: Mapping[str, Any], console: Console) -> None:
+    """Print what results.json holds."""
+    console.print(_accuracies(results))
+    benchmarks = results["benchmarks"].values()
+    if any(benchmark["by_level"] for benchmark in benchmarks):
+        console.print(_levels(results))
+    if any("pass_at_k" in benchmark for benchmark in benchmarks):
+        console.print(_pass_curves(results))
+    for line in _remarks(results):
+        console.print(line, markup=False, soft_wrap=not console.is_terminal)
+
+
+def show_exclusive(found: Mapping[str, ExclusiveSolves], first: str, second: Path, console: Console) -> None:
+    """Print Table 4."""
+    for solves in found.values():
+        table = _table(f"{solves.title}: solved by {first} alone (+), by {second} alone (−)")
+        parts = {**{f"level {level}": each for level, each in solves.by_level.items()}, "overall": solves.overall}
+        _add_columns(table, ["", *parts])
+        rows: dict[str, Callable[[Exclusive], str]] = {
+            "N": lambda each: str(each.problems),
+            "solved": lambda each: f"+{each.first}/−{each.second}",
+            "p": lambda each: f"{each.p_value:.2g}",
+        }
+        for name, cell in rows.items():
+            table.add_row(name, *map(cell, parts.values()))
+        console.print(table)
+    console.print(
+        "Solved: more than half of the samples right. p: McNemar's exact test, two-sided.",
+        markup=False,
+        soft_wrap=not console.is_terminal,
+    )
+
+
+def _accuracies(results: Mapping[str, Any]) -> Table:
+    columns = list(_columns(results))
+    table = _table("accuracy, %")
+    _add_columns(table, ["model", *(title for title, _ in columns)])
+    table.add_row(results["label"], *(_percent(part["accuracy"]) for _, part in columns))
+    table.add_row("95% interval", *(_interval(part["interval"]) for _, part in columns))
+    table.add_row("problems", *(str(part.get("problems", "")) for _, part in columns))
+    table.add_row("avg@", *(str(part.get("samples", "")) for _, part in columns))
+    table.add_row("truncated, %", *(_percent(part.get("truncated")) for _, part in columns))
+    return table
+
+
+def _columns(results: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The benchmarks of each suite, then its average."""
+    for suite in results["suites"]:
+        for name in suite["benchmarks"]:
+            yield results["benchmarks"][name]["title"], results["benchmarks"][name]
+        if suite["name"] is not None:
+            yield "Avg", results["averages"][suite["name"]]
+
+
+def _levels(results: Mapping[str, Any]) -> Table:
+    benchmarks = [benchmark for benchmark in results["benchmarks"].values() if benchmark["by_level"]]
+    levels = sorted({level for benchmark in benchmarks for level in benchmark["by_level"]}, key=int)
+    table = _table("accuracy by level, % (problems)")
+    _add_columns(table, ["", *(f"level {level}" for level in levels)])
+    for benchmark in benchmarks:
+        parts = [benchmark["by_level"].get(level) for level in levels]
+        table.add_row(
+            benchmark["title"],
+            *(f"{_percent(part['accuracy'])} ({part['problems']})" if part else "" for part in parts),
+        )
+    return table
+
+
+def _pass_curves(results: Mapping[str, Any]) -> Table:
+    benchmarks = [benchmark for benchmark in results["benchmarks"].values() if "pass_at_k" in benchmark]
+    ks = max((benchmark["pass_at_k"] for benchmark in benchmarks), key=len)
+    table = _table("pass@k, %")
+    _add_columns(table, ["k", *ks])
+    for benchmark in benchmarks:
+        curve = benchmark["pass_at_k"]
+        table.add_row(benchmark["title"], *(_percent(curve[k]["value"]) if k in curve else "" for k in ks))
+    return table
+
+
+def _remarks(results: Mapping[str, Any]) -> Iterator[str]:
+    for benchmark in results["benchmarks"].values():
+        total = sum(benchmark["reasons"].values())
+        others = [f"{count / total:.1%} {reason}" for reason, count in benchmark["reasons"].items()
+                  if reason not in _QUIET_REASONS]  # fmt: skip
+        if others:
+            yield f"{benchmark['title']}: {', '.join(others)} of {total} completions"
+    protocol, sampled = results["settings"]["protocol"], results["settings"]["sampled_with"]
+    length, positions = protocol["max_completion_length"], sampled["positions"]
+    limit = f"up to {length} tokens"
+    if positions is not None and positions <= length:
+        limit += f", or what the model's {positions} positions leave"
+    yield (
+        f"temperature {protocol['temperature']}, top-p {protocol['top_p']}, {limit}, seed {protocol['seed']}; "
+        f"prompts: {', '.join(dict.fromkeys(sampled['prompt_templates'].values()))}; intervals: bootstrap over problems"
+    )
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+
+
+def _add_columns(table: Table, headings: list[str]) -> None:
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if number else "left", overflow="fold")
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f}"
+
+
+def _interval(bounds: tuple[float, float]) -> str:
+    return f"{100 * bounds[0]:.1f}–{100 * bounds[1]:.1f}"

@@ -1,4 +1,5 @@
-"""The command line: `unigrad train`, `unigrad evaluate`, `unigrad compare`, `unigrad algorithms`."""
+"""The command line: `unigrad train`, `unigrad evaluate`, `unigrad compare`, `unigrad report`, `unigrad
+algorithms`."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from unigrad.config import Config, ConfigError, config_keys, load_config, recipe
 
 DEFAULT_RECIPE = "tiny-hpt"
 DEFAULT_FAMILY = "tiny"
-COMMANDS = ("train", "evaluate", "compare", "algorithms")
+COMMANDS = ("train", "evaluate", "compare", "report", "algorithms")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -42,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _evaluate(arguments[1:])
         if arguments[:1] == ["compare"]:
             return _compare(arguments[1:])
+        if arguments[:1] == ["report"]:
+            return _report(arguments[1:])
         if arguments[:1] == ["algorithms"]:
             return _algorithms(arguments[1:])
         parser = _Parser(prog="unigrad", description="One gradient for LLM post-training (arXiv:2509.04419).")
@@ -49,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         commands.add_parser("train", help="train a model: unigrad train [RECIPE] [--section.key VALUE ...]")
         commands.add_parser("evaluate", help="measure a model: unigrad evaluate MODEL --suite paper")
         commands.add_parser("compare", help="train methods side by side: unigrad compare [RECIPE] --methods a,b,c")
+        commands.add_parser("report", help="the paper's figures and tables of runs: unigrad report RUN [RUN ...]")
         commands.add_parser("algorithms", help="print Table 1, or the methods: every declaration as data")
         if arguments and arguments[0] not in ("-h", "--help"):
             raise ConfigError(f"unknown option {arguments[0]!r}; see unigrad --help")
@@ -273,6 +277,45 @@ def _compare_parser() -> argparse.ArgumentParser:
     for key, _ in config_keys():
         parser.add_argument(f"--{key}", dest=key, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser
+
+
+def _report(arguments: list[str]) -> int:
+    parser = _Parser(
+        prog="unigrad report",
+        usage="unigrad report RUN [RUN ...] [--out report.html]",
+        description="Draw the paper's figures and tables from runs, finished or not, into one HTML file, with a\n"
+        "browser of their rollouts. Runs that differ in their seed alone become one line with a band.",
+        epilog="Written: FILE, which needs no network; and in the folder of its name each figure as PNG and SVG.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        type=Path,
+        help="a run's folder, the folder of an `unigrad compare` (all its runs), or that of an `unigrad evaluate`",
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, default=Path("report.html"), help="the page (default: report.html)"
+    )
+    parser.add_argument(
+        "--max-megabytes",
+        metavar="N",
+        type=float,
+        default=20.0,
+        help="of rollouts in the page; where not all fit, steps and questions are left out evenly (default: 20)",
+    )
+    options, unknown = parser.parse_known_intermixed_args(arguments)
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], parser.option_names, n=1, cutoff=0.0)
+        raise ConfigError(f"unknown option {unknown[0]}; did you mean {close[0]}?")
+    if not options.max_megabytes > 0:
+        raise ConfigError(f"--max-megabytes {options.max_megabytes:g}: must be above 0")
+
+    from unigrad.report.report import report
+
+    return report(options.runs, options.out, options.max_megabytes)
 
 
 def _algorithms(arguments: list[str]) -> int:

@@ -292,6 +292,10 @@ class TrainConfig(Section):
     """An evaluation every so many steps, and before the first and after the last; 0: off"""
     tensorboard: bool = True
     """Write TensorBoard event files beside metrics.jsonl"""
+    wandb: bool = False
+    """Log to Weights & Biases too (needs unigrad[wandb]; WANDB_MODE=offline stays on this machine)"""
+    save_token_logprobs: bool = True
+    """Write each token's text and log-prob into the rollout files, for `unigrad report`; about 13 bytes a token"""
 
 
 class EvalConfig(Section):
@@ -350,7 +354,7 @@ class Config(Section):
 
     def flat(self) -> dict[str, Any]:
         """Every key by its dotted name."""
-        return dict(_flatten(self.model_dump(mode="json")))
+        return dict(flatten(self.model_dump(mode="json")))
 
 
 def config_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -363,6 +367,16 @@ def config_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[t
             yield prefix + name, info
 
 
+RESUMABLE_CHANGES = (
+    "output_dir",
+    "train.save_steps",
+    "train.save_total_limit",
+    "train.eval_steps",
+    "train.tensorboard",
+    "train.wandb",
+    "train.save_token_logprobs",
+)
+"""Keys that change nothing in the weights: a resumed run may set them anew, and a report takes no notice of them."""
 OFFICIAL = "-official"
 
 
@@ -546,10 +560,11 @@ def type_name(field: FieldInfo) -> str:
     return name(field.annotation)
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested mappings by their dotted keys."""
     for key, value in tree.items():
         if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
 

@@ -90,6 +90,10 @@ def test_what_a_run_directory_holds(unstopped: Path) -> None:
     assert sum(line["kind"] == "rollout" for line in rollouts) == 24
     assert {"id", "prompt", "completion", "verdict", "reward", "gate"} <= set(rollouts[0])
     for line in rollouts:
+        if line["kind"] == "rollout":
+            assert "".join(line["pieces"]) == line["completion"]
+            assert len(line["pieces"]) == len(line["logprobs"]) == line["tokens"]
+            assert max(line["logprobs"]) <= 0
         if line["kind"] == "demonstration":
             assert line["gate"]["solved"] == 0
             assert line["trained"]

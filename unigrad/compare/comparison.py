@@ -14,11 +14,12 @@ from typing import Any
 from rich.console import Console
 
 from unigrad import __version__
-from unigrad.compare.measures import Measured, measure_all
+from unigrad.compare.measures import measure_all
 from unigrad.compare.plan import Comparison, plan
 from unigrad.compare.runs import check_free, cores, train
 from unigrad.compare.sets import named_methods
 from unigrad.config import ConfigError
+from unigrad.measure.metrics import Measured
 
 PLAIN_WIDTH = 180
 """Columns of a table that goes to a file or a pipe, where no terminal's edge would fold it."""

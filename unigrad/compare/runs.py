@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from io import BufferedWriter
 from types import FrameType
 
-from unigrad.compare.measures import measure
 from unigrad.compare.plan import PlannedRun
 from unigrad.config import ConfigError
+from unigrad.measure.metrics import measure
 
 TICK_SECONDS = 0.05
 

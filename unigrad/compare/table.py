@@ -10,13 +10,12 @@ from typing import Any
 from rich import box
 from rich import table as rich_table
 
-from unigrad.compare.intervals import Interval, interval, paired_difference
-from unigrad.compare.measures import LAST_STEPS, Measured, Scores
 from unigrad.compare.plan import Comparison
+from unigrad.measure.intervals import NOTHING, Interval, interval, paired_difference, percent
+from unigrad.measure.metrics import LAST_STEPS, Measured, Scores
 
 REFERENCE = "hpt"
 BASE = "base"
-NOTHING = "—"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +126,7 @@ def rows(found: Statistics) -> list[list[str]]:
             [
                 name(method, each.accuracies.accuracy),
                 *_accuracy_cells(each.accuracies, found.levels),
-                _percent(each.difference, signed=True),
+                percent(each.difference, signed=True),
                 _number(each.tokens_generated, 1e6, ".2f"),
                 _number(each.tokens_trained, 1e6, ".2f"),
                 _number(each.steps, 1, ".0f"),
@@ -139,14 +138,7 @@ def rows(found: Statistics) -> list[list[str]]:
 
 
 def _accuracy_cells(row: Accuracies, levels: list[int]) -> list[str]:
-    return [_percent(row.accuracy), *(_percent(row.by_level.get(level)) for level in levels)]
-
-
-def _percent(value: Interval | None, signed: bool = False) -> str:
-    if value is None:
-        return NOTHING
-    mean = f"{100 * value.mean:{'+' if signed else ''}.1f}".replace("-", "−")
-    return mean if value.half_width is None else f"{mean} ± {100 * value.half_width:.1f}"
+    return [percent(row.accuracy), *(percent(row.by_level.get(level)) for level in levels)]
 
 
 def _number(value: float | None, unit: float, form: str) -> str:

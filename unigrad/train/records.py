@@ -1,4 +1,4 @@
-"""What a run writes as it goes: metrics.jsonl, TensorBoard events and the rollout files."""
+"""What a run writes as it goes: metrics.jsonl, the same to TensorBoard and W&B, and the rollout files."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-METRICS_FILE = "metrics.jsonl"
-ROLLOUTS_FOLDER = "rollouts"
+from unigrad.measure.metrics import METRICS_FILE, ROLLOUTS_FOLDER
+from unigrad.train.weights_and_biases import WandbRun
 
 
 class Records:
     """The run directory's records. Opened at `first_step`, they forget what a killed attempt wrote from there on."""
 
-    def __init__(self, run: Path, first_step: int, tensorboard: bool) -> None:
+    def __init__(self, run: Path, first_step: int, tensorboard: bool, wandb: WandbRun | None = None) -> None:
         self._run = run
         (run / ROLLOUTS_FOLDER).mkdir(parents=True, exist_ok=True)
         _forget_from(run / METRICS_FILE, first_step)
         self._metrics = (run / METRICS_FILE).open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=first_step) if tensorboard else None
+        self._wandb = wandb
 
     def metrics(self, metrics: Mapping[str, float | int]) -> None:
         """One object, one line; a non-finite number is written as null, since JSON has none."""
@@ -34,6 +35,8 @@ class Records:
                 if key != "step":
                     self._board.add_scalar(key, value, int(metrics["step"]))
             self._board.flush()
+        if self._wandb:
+            self._wandb.log(metrics)
 
     def rollouts(self, step: int, lines: Iterable[Mapping[str, Any]]) -> None:
         """The step's trajectories, replacing what an earlier attempt at this step left."""
@@ -48,6 +51,8 @@ class Records:
         self._metrics.close()
         if self._board:
             self._board.close()
+        if self._wandb:
+            self._wandb.finish()
 
 
 def _forget_from(path: Path, step: int) -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
-from unigrad.config import Config, ConfigError, changed_keys, load_config
+from unigrad.config import RESUMABLE_CHANGES, Config, ConfigError, changed_keys, load_config
 from unigrad.data import (
     PreparedProblem,
     load_problems,
@@ -27,23 +27,17 @@ from unigrad.train.annotate import Annotator
 from unigrad.train.memory import longest_row
 from unigrad.train.objectives import objectives
 from unigrad.train.optimizer import build_optimizer
+from unigrad.train.pieces import TokenTexts
 from unigrad.train.plan import plan_lines
 from unigrad.train.progress import Display
 from unigrad.train.records import Records
 from unigrad.train.trainer import Trainer
+from unigrad.train.weights_and_biases import WandbRun, check_installed
 from unigrad.types import Problem, Scorer
 from unigrad.verify import Verifier
 from unigrad.verify.rewards import load_reward_function
 
 CONFIG_FILE = "config.yaml"
-RESUMABLE_CHANGES = (
-    "output_dir",
-    "train.save_steps",
-    "train.save_total_limit",
-    "train.eval_steps",
-    "train.tensorboard",
-)
-"""Keys that change nothing in the weights, so a resumed run may set them anew."""
 
 
 def run(config: Config, *, resume: Path | None = None, dry_run: bool = False) -> int:
@@ -56,6 +50,8 @@ def run(config: Config, *, resume: Path | None = None, dry_run: bool = False) ->
     disable_progress_bar()
     folder = resume or Path(config.output_dir)
     last_step, resumed = _resume_point(config, folder) if resume else _fresh(config, folder)
+    if config.train.wandb:
+        check_installed()
     with ExitStack() as stack:
         try:
             trainer = _build(config, folder, resumed, console, stack)
@@ -99,13 +95,14 @@ def show_plan(config: Config) -> int:
 
 def _train(config: Config, trainer: Trainer, last_step: int, stack: ExitStack, console: Console) -> int:
     folder = trainer.run
+    wandb = WandbRun(folder, config) if config.train.wandb else None
     folder.mkdir(parents=True, exist_ok=True)
     # Replaced whole: a run killed here must still be one that can be resumed.
     partial = (folder / CONFIG_FILE).with_suffix(".partial")
     partial.write_text(config.dump(), encoding="utf-8")
     partial.replace(folder / CONFIG_FILE)
     first_step = last_step + 1 if last_step else 0
-    records = Records(folder, first_step, config.train.tensorboard)
+    records = Records(folder, first_step, config.train.tensorboard, wandb)
     stack.callback(records.close)
     display = stack.enter_context(Display(console, config.train.max_steps, last_step + 1))
     stopped_by = trainer.train(records, display)
@@ -230,6 +227,7 @@ def _build(config: Config, folder: Path, resumed: Path | None, console: Console,
         problems=problems,
         held_out=held_out,
         suite=_suite(config.data.eval),
+        texts=TokenTexts(policy.tokenizer) if config.train.save_token_logprobs else None,
     )
 
 

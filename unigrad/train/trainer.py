@@ -26,10 +26,11 @@ from unigrad.train import checkpoint
 from unigrad.train.annotate import Annotator
 from unigrad.train.checkpoint import Position
 from unigrad.train.optimizer import learning_rate
+from unigrad.train.pieces import TokenTexts
 from unigrad.train.progress import Display
 from unigrad.train.records import Records
 from unigrad.train.update import UpdateReport, update
-from unigrad.types import Group, Reason, Scorer
+from unigrad.types import Group, Reason, Scorer, Trajectory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,8 @@ class Trainer:
     problems: Sequence[PreparedProblem]
     held_out: Sequence[PreparedProblem]
     suite: str
+    texts: TokenTexts | None
+    """What cuts the rollouts into tokens for the rollout files; None leaves the tokens out."""
 
     def train(self, records: Records, display: Display) -> int | None:
         """Run the steps after `start`. Returns None when done, or the number of the signal that stopped it after the
@@ -136,7 +139,8 @@ class Trainer:
         metrics["time/train"] = end - training
         metrics["time/step"] = end - start
         trained = {id(row.trajectory) for mixture in mixtures for row in mixture.rows}
-        records.rollouts(step, _rollout_lines(groups, decisions, trained, [each.prompt for each in questions]))
+        prompts = [each.prompt for each in questions]
+        records.rollouts(step, _rollout_lines(groups, decisions, trained, prompts, self.texts))
         tokens_per_second = (metrics["tokens/generated"] + metrics["tokens/trained"]) / metrics["time/step"]
         display.stepped(step, metrics.get("reward/mean"), metrics["gate/offline_ratio"], tokens_per_second)
         return {"step": step, **metrics}
@@ -265,9 +269,13 @@ def _update_metrics(reports: Sequence[UpdateReport]) -> dict[str, Any]:
 
 
 def _rollout_lines(
-    groups: Sequence[Group], decisions: Sequence[Decision], trained: set[int], prompts: Sequence[str]
+    groups: Sequence[Group],
+    decisions: Sequence[Decision],
+    trained: set[int],
+    prompts: Sequence[str],
+    texts: TokenTexts | None,
 ) -> Iterator[dict[str, Any]]:
-    """A line for each rollout, and for each demonstration that trains."""
+    """A line for each rollout, and for each demonstration that trains; `texts` adds the rollouts' tokens."""
     for group, decision, prompt in zip(groups, decisions, prompts, strict=True):
         gate = {"alpha": decision.alpha, "beta": decision.beta, "solved": group.solved, "fell_back": decision.fell_back}
         demonstration = group.demonstration
@@ -275,6 +283,7 @@ def _rollout_lines(
         for sample, trajectory in (*enumerate(group.rollouts), *((None, each) for each in shown)):
             yield {
                 "id": group.problem.id,
+                "level": group.problem.level,
                 "sample": sample,
                 "kind": "demonstration" if sample is None else "rollout",
                 "prompt": prompt,
@@ -287,7 +296,18 @@ def _rollout_lines(
                 "tokens": len(trajectory.completion_ids),
                 "gate": gate,
                 "trained": id(trajectory) in trained,
+                **_tokens(trajectory, texts),
             }
+
+
+def _tokens(trajectory: Trajectory, texts: TokenTexts | None) -> dict[str, Any]:
+    """The tokens' texts and the log-probs that they were sampled with, in nats."""
+    if texts is None or trajectory.rollout_logprobs is None:
+        return {}
+    return {
+        "pieces": texts(trajectory.completion_ids, trajectory.text),
+        "logprobs": [round(value, 3) for value in trajectory.rollout_logprobs],
+    }
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import math
 import pytest
 from scipy import stats
 
-from unigrad.compare.intervals import interval, paired_difference
+from unigrad.measure.intervals import interval, paired_difference
 
 
 @pytest.mark.parametrize("values", [[0.7, 0.75, 0.8], [0.1, 0.4], [0.71, 0.72, 0.69, 0.75, 0.70]])

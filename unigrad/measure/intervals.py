@@ -1,4 +1,4 @@
-"""Means over seeds with their 95% t-intervals, and paired differences."""
+"""Means over seeds with their 95% t-intervals, paired differences, and both as a table's cells."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from statistics import fmean, stdev
 from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
+NOTHING = "—"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +38,11 @@ def paired_difference(values: Mapping[int, float], reference: Mapping[int, float
     """
     differences = [values[seed] - reference[seed] for seed in values if seed in reference]
     return interval(differences) if differences else None
+
+
+def percent(value: Interval | None, signed: bool = False) -> str:
+    """`75.0 ± 12.4` of a share or a difference of shares, with a true minus; NOTHING where there is none."""
+    if value is None:
+        return NOTHING
+    mean = f"{100 * value.mean:{'+' if signed else ''}.1f}".replace("-", "−")
+    return mean if value.half_width is None else f"{mean} ± {100 * value.half_width:.1f}"

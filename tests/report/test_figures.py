@@ -1,0 +1,61 @@
+"""What is in the figures that are lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from written_runs import metrics, write_config, write_metrics
+
+from unigrad.report.figures import Drawn, dynamics, gates, offline_ratio, validation
+from unigrad.report.runs import Series, find_runs, gather
+
+
+def series(folder: Path) -> list[Series]:
+    """Two seeds of HPT and one of its second gate; rewards of the latter may be negative."""
+    for name, method, seed, reward in (("a", "hpt", 0, 0.25), ("b", "hpt", 1, 0.75), ("c", "hpt_gate2", 0, -0.5)):
+        write_config(folder / name, method__name=method, train__seed=seed)
+        lines = [metrics(0, accuracy=0.2), metrics(1, reward), metrics(2, reward, accuracy=0.8 if name == "c" else 0.4)]
+        write_metrics(folder / name, lines)
+    return gather(find_runs([folder / name for name in "abc"]))
+
+
+def panels(drawn: Drawn | None) -> list[Axes]:
+    assert drawn is not None
+    return drawn.figure.axes
+
+
+def points(axes: Axes) -> dict[str, list[tuple[float, float]]]:
+    return {str(line.get_label()): [(float(x), float(y)) for x, y in line.get_xydata()] for line in axes.get_lines()}
+
+
+def test_every_point_of_every_panel_is_within_it(tmp_path: Path) -> None:
+    found = series(tmp_path)
+    for drawn in (validation(found), offline_ratio(found), dynamics(found), gates(found)):
+        for axes in panels(drawn):
+            low, high = axes.get_ylim()
+            values = [y for line in points(axes).values() for _, y in line]
+            assert len(values) >= 2
+            assert low <= min(*values, 0.0)
+            assert high >= max(values)
+
+
+def test_validation_by_level_and_the_mean_over_seeds(tmp_path: Path) -> None:
+    every, third, fifth = panels(validation(series(tmp_path)))
+    assert points(every) == {"hpt": [(0, 0.2), (2, 0.4)], "hpt_gate2": [(0, 0.2), (2, 0.8)]}
+    assert points(third) == points(every)
+    assert points(fifth)["hpt_gate2"] == [(0, 0.1), (2, 0.4)]
+    (ratio,) = panels(offline_ratio(series(tmp_path)))
+    assert points(ratio)["hpt"] == [(1, 0.5), (2, 0.5)]
+
+
+def test_the_gates_are_named_by_their_threshold(tmp_path: Path) -> None:
+    reward, _ = panels(gates(series(tmp_path)))
+    assert points(reward) == {"γ = 0": [(1, 0.5), (2, 0.5)], "γ = 2": [(1, -0.5), (2, -0.5)]}
+    assert gates(series(tmp_path)[:1]) is None
+
+
+def test_without_data_there_is_no_figure(tmp_path: Path) -> None:
+    write_config(tmp_path / "run")
+    found = gather(find_runs([tmp_path / "run"]))
+    assert [draw(found) for draw in (validation, offline_ratio, dynamics, gates)] == [None] * 4

@@ -1,0 +1,58 @@
+"""From run folders to a page and figure files."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from unigrad.config import ConfigError
+from unigrad.report.evaluations import Evaluation, find_evaluations
+from unigrad.report.runs import Run, find_runs, gather
+
+SUFFIXES = (".html", ".htm")
+
+
+def report(paths: Sequence[Path], out: Path, max_megabytes: float) -> int:
+    """Report on these folders of runs, comparisons and evaluations. Returns the exit code (see `cli.main`).
+
+    The page goes to `out`, with at most `max_megabytes` of rollouts in it; the figures also as PNG and SVG into the
+    folder of the same name without its ending.
+
+    Raises ConfigError on anything that is wrong with the input, before anything is written.
+    """
+    if missing := [name for name in ("matplotlib", "scipy") if importlib.util.find_spec(name) is None]:
+        raise ConfigError(f"report needs {' and '.join(missing)}: pip install 'unigrad[report]'")
+    if out.suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"--out {out}: must end in {' or '.join(SUFFIXES)}; did you mean {out}.html?")
+    if out.is_dir():
+        raise ConfigError(f"--out {out} is a folder, not a file")
+    evaluations = find_evaluations(paths)
+    evaluated = {evaluation.folder.resolve() for evaluation in evaluations}
+    runs = find_runs([path for path in paths if path.resolve() not in evaluated])
+    console = Console(highlight=False)
+    for run in runs:
+        if not run.lines:
+            console.print(f"{run.folder}: no metrics yet", markup=False, soft_wrap=True)
+    _write(runs, evaluations, out, round(max_megabytes * 1e6))
+    console.print(
+        f"written: {out} ({out.stat().st_size / 1e6:.1f} MB), {out.with_suffix('')}/", markup=False, soft_wrap=True
+    )
+    return 0
+
+
+def _write(runs: Sequence[Run], evaluations: Sequence[Evaluation], out: Path, budget: int) -> None:
+    # Only now: drawing costs a second, and every error of the input is found before it.
+    from unigrad.report.contents import assemble
+    from unigrad.report.drawing import write
+    from unigrad.report.page import render
+
+    contents = assemble(gather(runs), evaluations, budget)
+    folder = out.with_suffix("")
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = {drawn.name: write(drawn, folder) for drawn in contents.figures}
+    partial = out.with_suffix(".partial")
+    partial.write_text(render(contents, pictures), encoding="utf-8")
+    partial.replace(out)

@@ -1,0 +1,171 @@
+"""The runs to report on: found, read, and gathered into the lines of a figure."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from unigrad.config import RESUMABLE_CHANGES, Config, ConfigError, flatten
+from unigrad.measure.metrics import Scores, curve, evaluated, metrics_lines
+
+CONFIG_FILE = "config.yaml"
+COMPARISON_FILE = "comparison.json"
+SEED_KEYS = ("train.seed", "tiny.seed")
+BY_METHOD = ("method.name", *SEED_KEYS, *RESUMABLE_CHANGES)
+"""Keys that say nothing about how one run of a method differs from another."""
+
+
+SWITCHES = {"hpt": 0, "hpt_gate1": 1, "hpt_gate2": 2}
+"""γ of the methods that are HPT but for it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run's folder, finished or not. keys: its configuration by dotted key, with today's defaults for what an older
+    run did not know."""
+
+    folder: Path
+    keys: Mapping[str, Any]
+
+    @property
+    def method(self) -> str:
+        return str(self.keys["method.name"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.keys["train.seed"])
+
+    @property
+    def is_finished(self) -> bool:
+        return (self.folder / "final").is_dir()
+
+    @cached_property
+    def lines(self) -> list[dict[str, Any]]:
+        return metrics_lines(self.folder)
+
+    @cached_property
+    def evaluations(self) -> dict[int, Scores]:
+        return evaluated(self.lines)
+
+    @property
+    def steps(self) -> int:
+        """The last step with a line."""
+        return max((int(line["step"]) for line in self.lines), default=0)
+
+    def curve(self, metric: str) -> dict[int, float]:
+        """Over the steps, without step 0, which is before training."""
+        return {step: value for step, value in curve(self.lines, metric).items() if step}
+
+
+@dataclass(frozen=True)
+class Series:
+    """Runs that differ in their seed alone: one line of a figure, one row of a table."""
+
+    label: str
+    runs: dict[int, Run] = field(default_factory=dict)
+
+    @property
+    def first(self) -> Run:
+        return next(iter(self.runs.values()))
+
+    @property
+    def method(self) -> str:
+        return self.first.method
+
+    def name(self, run: Run) -> str:
+        return f"{self.label}, seed {run.seed}" if len(self.runs) > 1 else self.label
+
+
+def find_runs(paths: Sequence[Path]) -> list[Run]:
+    """The runs of these folders, in order, each once; a comparison's folder stands for all its runs.
+
+    Raises ConfigError on a path that is neither, naming the nearest that is, and on a configuration out of order.
+    """
+    runs: dict[Path, Run] = {}
+    for path in paths:
+        folders = [path] if (path / CONFIG_FILE).is_file() else list(_compared(path))
+        if not folders:
+            raise ConfigError(f"{path}: no run and no comparison there{_nearest(path)}")
+        for folder in folders:
+            runs.setdefault(folder.resolve(), _read(folder))
+    return list(runs.values())
+
+
+def _compared(path: Path) -> Iterator[Path]:
+    """The folders METHOD/seed-S of a comparison, in its order of methods where it has said one."""
+    order: list[str] = []
+    if (path / COMPARISON_FILE).is_file():
+        try:
+            order = json.loads((path / COMPARISON_FILE).read_text(encoding="utf-8"))["methods"]
+        except (json.JSONDecodeError, KeyError) as error:
+            raise ConfigError(f"{path / COMPARISON_FILE}: not a comparison's: {error}") from None
+    methods = sorted({config.parent.parent.name for config in path.glob(f"*/seed-*/{CONFIG_FILE}")})
+    for method in sorted(methods, key=lambda name: order.index(name) if name in order else len(order)):
+        seeds = (path / method).glob(f"seed-*/{CONFIG_FILE}")
+        yield from sorted((config.parent for config in seeds), key=lambda folder: (len(folder.name), folder.name))
+
+
+def _nearest(path: Path) -> str:
+    """The folder of a run that the path may have meant: below it, or beside it with a similar name."""
+    inside = sorted(config.parent for config in path.glob(f"*/{CONFIG_FILE}"))
+    if inside:
+        return f"; did you mean {path}/*, such as {inside[0]}?"
+    beside = [str(config.parent) for config in path.parent.glob(f"*/{CONFIG_FILE}")]
+    close = difflib.get_close_matches(str(path), beside, n=1, cutoff=0.0)
+    return f"; did you mean {close[0]}?" if close else f" (it has no {CONFIG_FILE})"
+
+
+def _read(folder: Path) -> Run:
+    path = folder / CONFIG_FILE
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: its top must be a mapping of sections")
+    return Run(folder, {**Config().flat(), **dict(flatten(tree))})
+
+
+def gather(runs: Sequence[Run]) -> list[Series]:
+    """The runs as series, in the order of their first runs.
+
+    A series is named by its method, and where runs of one method differ in more than the seed, by what differs.
+    """
+    series: dict[str, Series] = {}
+    differing = {method: _differing([run for run in runs if run.method == method]) for method in _methods(runs)}
+    for run in runs:
+        label = ", ".join([run.method, *(f"{name} {run.keys[key]}" for key, name in differing[run.method].items())])
+        if label in series and run.seed in series[label].runs:
+            label = f"{label} ({run.folder})"
+        series.setdefault(label, Series(label)).runs[run.seed] = run
+    return list(series.values())
+
+
+def _methods(runs: Sequence[Run]) -> list[str]:
+    return list(dict.fromkeys(run.method for run in runs))
+
+
+def _differing(runs: Sequence[Run]) -> dict[str, str]:
+    """The keys in which these runs differ, with the shortest name that tells each from the others."""
+    keys = [
+        key
+        for key in runs[0].keys
+        if key not in BY_METHOD and any(run.keys.get(key) != runs[0].keys[key] for run in runs)
+    ]
+    leaves = [key.rsplit(".", 1)[-1] for key in keys]
+    return {key: leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(keys, leaves, strict=True)}
+
+
+def gate_threshold(run: Run) -> float | None:
+    """γ of HPT's switch gate; None for other methods, and under another gate."""
+    if run.method not in SWITCHES or run.keys["method.gate"] not in (None, "switch"):
+        return None
+    threshold = run.keys["method.threshold"]
+    return float(SWITCHES[run.method] if threshold is None else threshold)

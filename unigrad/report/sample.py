@@ -1,0 +1,113 @@
+"""The rollouts that go into the page: all of them, or as many as fit, spread over steps and questions."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, sqrt
+from pathlib import Path
+from typing import Any
+
+from unigrad.report.grid import spread
+from unigrad.report.rollouts import Question, questions
+
+PROBES = 3
+"""Steps that are compressed to learn how much a run's rollouts take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step's rollouts as text for the page: base64 of gzip of JSON."""
+
+    step: int
+    payload: str
+    questions: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The steps that fit, in order. of: how many steps have rollouts."""
+
+    steps: list[Step]
+    of: int
+
+    @property
+    def is_whole(self) -> bool:
+        return len(self.steps) == self.of and all(step.questions == step.of for step in self.steps)
+
+
+def sample(files: Mapping[int, Path], budget: int) -> Sample:
+    """The rollouts of these steps' files in at most `budget` bytes of page.
+
+    Where not all fit, about the same share of the steps and of each step's questions is left out: the steps evenly over
+    the run, the questions evenly from the unsolved to the solved.
+    """
+    share = min(1.0, budget / needed) if (needed := _needed(files)) else 1.0
+    # A share that just falls short is tried whole: the estimate is no better than that.
+    of_questions = 1.0 if share > 0.9 else sqrt(share)
+    steps: list[Step] = []
+    left = budget
+    for step in _evenly(list(files)):
+        packed = _pack(step, list(questions(files[step])), of_questions)
+        if len(packed.payload) > left:
+            break
+        left -= len(packed.payload)
+        steps.append(packed)
+    return Sample(sorted(steps, key=lambda each: each.step), len(files))
+
+
+def _needed(files: Mapping[int, Path]) -> float:
+    """Bytes that all rollouts would take, from a few steps whose size after packing is known."""
+    probes = [list(files)[index] for index in spread(len(files), PROBES)]
+    raw = sum(files[step].stat().st_size for step in probes)
+    if not raw:
+        return 0.0
+    packed = sum(len(_pack(step, list(questions(files[step])), 1.0).payload) for step in probes)
+    return packed / raw * sum(path.stat().st_size for path in files.values())
+
+
+def _evenly(steps: Sequence[int]) -> list[int]:
+    """The steps in an order whose every beginning is spread over all of them: the last, the first, the middle, …"""
+    bits = max(1, len(steps).bit_length())
+    halving = (int(f"{count:0{bits}b}"[::-1], 2) for count in range(2**bits))
+    return [*steps[-1:], *(steps[place] for place in halving if place < len(steps) - 1)]
+
+
+def _pack(step: int, every: Sequence[Question], share: float) -> Step:
+    chosen = _varied(every, ceil(share * len(every)))
+    data = {"step": step, "questions": [_question(question) for question in chosen]}
+    text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
+    packed = base64.b64encode(gzip.compress(text.encode(), compresslevel=6, mtime=0)).decode()
+    return Step(step, packed, len(chosen), len(every))
+
+
+def _varied(every: Sequence[Question], count: int) -> list[Question]:
+    """So many of the questions, in their order, evenly from the least solved to the most."""
+    by_solved = sorted(range(len(every)), key=lambda index: every[index].solved)
+    return [every[index] for index in sorted(by_solved[place] for place in spread(len(every), count))]
+
+
+def _question(question: Question) -> dict[str, Any]:
+    line = question.lines[0]
+    return {
+        "id": question.id,
+        "level": question.level,
+        "prompt": line["prompt"],
+        "answer": line["answer"],
+        "gate": line["gate"],
+        "rollouts": len(question.rollouts),
+        "lines": [_line(each) for each in question.lines],
+    }
+
+
+def _line(line: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page shows; log-probs in hundredths of a nat, and the text once, whole or in pieces."""
+    shown = {key: line[key] for key in ("sample", "verdict", "extracted", "reward", "truncated", "trained", "tokens")}
+    pieces, logprobs = line.get("pieces"), line.get("logprobs")
+    if pieces is None or logprobs is None or len(pieces) != len(logprobs):
+        return {**shown, "text": line["completion"]}
+    return {**shown, "pieces": pieces, "logprobs": [round(100 * value) for value in logprobs]}

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from unigrad.verify.boxed import last_boxed
+from unigrad.verify.boxed import is_cut, last_boxed
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,13 @@ from unigrad.verify.boxed import last_boxed
 )
 def test_last_complete_box(text: str, content: str | None) -> None:
     assert last_boxed(text) == content
+
+
+@pytest.mark.parametrize(
+    ("text", "cut"), [(r"so \boxed{12", True), (r"I put it in \boxed as you asked", False), ("", False)]
+)
+def test_a_box_that_was_never_closed(text: str, cut: bool) -> None:
+    assert is_cut(text) == cut
 
 
 def test_a_megabyte_of_openings_is_read_in_one_pass() -> None:

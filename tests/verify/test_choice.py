@@ -31,6 +31,14 @@ from unigrad.verify import verify
         ("The answer is a planet", None),
         (r"\boxed{42}. The answer is C", None),
         (r"\boxed{C and D}", None),
+        (r"\boxed{C, D}", None),
+        (r"\boxed{(C) or (D)}", None),
+        (r"\boxed{C. D.}", None),
+        (r"\boxed{C. both A and B}", "C"),
+        (r"\boxed{C", None),
+        ("The answer is C or D.", None),
+        ("The answer is not C.", None),
+        ("I choose **C**.", "C"),
         ("I like it", None),
         ("", None),
     ],
@@ -47,6 +55,11 @@ def test_another_letter_is_wrong() -> None:
 @pytest.mark.parametrize("completion", [r"\boxed{2}", "The answer is 2.", "(2)", "2) both (A) and (B)", "Answer: 2"])
 def test_digit_labels(completion: str) -> None:
     assert verify(completion, "2", "choice") == Verdict(True, "2", Reason.RIGHT)
+
+
+@pytest.mark.parametrize("completion", [r"\boxed{2.5}", "The answer is 2.5.", r"\boxed{2, 3}", r"\boxed{B}"])
+def test_a_number_is_no_digit_label(completion: str) -> None:
+    assert not verify(completion, "2", "choice").correct
 
 
 @pytest.mark.parametrize("gold", ["(C)", "c", r"\text{C}", " C. "])

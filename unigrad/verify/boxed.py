@@ -12,6 +12,8 @@ _TOKEN = re.compile(
     r"(?P<open>\\(?:boxed|fbox)\s*\{)|\\(?:boxed|fbox)[ \t]*(?P<number>-?(?:[0-9]|\.[0-9])[0-9.,/]*)|\\.|[{}]", re.S
 )
 
+_OPENING = re.compile(r"\\(?:boxed|fbox)\s*\{")
+
 
 def last_boxed(text: str) -> str | None:
     r"""The content of the last complete box in the last `TAIL_CHARS` of `text`; of nested boxes, the innermost.
@@ -33,3 +35,8 @@ def last_boxed(text: str) -> str | None:
             if start is not None and start > last_start:
                 last_start, last_content = start, tail[start : token.start()]
     return None if last_content is None else last_content.strip()
+
+
+def is_cut(text: str) -> bool:
+    """Whether `text`, which has no complete box, opens one: it was cut off in the middle of its answer."""
+    return _OPENING.search(text[-TAIL_CHARS:]) is not None

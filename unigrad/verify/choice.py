@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from unigrad.types import Reason, Verdict
-from unigrad.verify.boxed import TAIL_CHARS, last_boxed
+from unigrad.verify.boxed import TAIL_CHARS, is_cut, last_boxed
 
 _DECORATION = re.compile(
     r"\\(?:text|textbf|textit|textrm|mbox|mathrm|mathbf|boxed|fbox)(?![a-zA-Z])|\\[ ,;:!]|[{}$*_`\"']"
@@ -24,20 +24,23 @@ class _Labels:
     stated: re.Pattern[str]
     """`the answer is C`, `Answer: (C)`, `the correct option is C`."""
     mentioned: re.Pattern[str]
-    """`(C)`, `C.`, `C)`, `C:`, or C at the end of a line."""
+    """`(C)`, `C.`, `C)`, `C:`, or C at the end of a line, but not after "not"."""
+    another: re.Pattern[str]
+    """After the chosen one: `, D.`, ` or (D)`, ` and D`. Who names two has not chosen."""
 
 
 def _labels(plain: str, bracketed: str) -> _Labels:
-    either = rf"(?:\((?P<bracketed>{bracketed})\)|(?P<plain>{plain})(?![\w'’]))"
+    either = rf"(?:\((?P<bracketed>{bracketed})\)|(?P<plain>{plain})(?![\w'’]|\.[0-9]))"
     return _Labels(
-        boxed=re.compile(rf"(?i:option|choice|answer)?:? ?\(? ?(?P<option>{bracketed}) ?(?:[).:,]|$)"),
+        boxed=re.compile(rf"(?i:option|choice|answer)?:? ?\(? ?(?P<option>{bracketed}) ?(?:[).:,](?![0-9])|$)"),
         stated=re.compile(
             r"\b(?i:answer|option|choice)(?i: choice| option| letter)? ?(?i:is|would be|must be|should be|:) ?:? ?"
             rf"(?i:option |choice |letter )?{either}"
         ),
         mentioned=re.compile(
-            rf"\((?P<bracketed>{bracketed})\)|(?<![\w(.-])(?P<plain>{plain})(?=[.):](?!\d)| ?$)", re.M
+            rf"(?<!not )(?:\((?P<bracketed>{bracketed})\)|(?<![\w(.-])(?P<plain>{plain})(?= ?[.):](?!\d)| ?$))", re.M
         ),
+        another=re.compile(rf"[.):]? ?(?:,? ?(?:and|or)\b|[,/&])? ?\(?(?:{plain})(?:[).:,;]| ?$)", re.M),
     )
 
 
@@ -51,7 +54,7 @@ def judge_choice(completion: str, answer: str) -> Verdict:
     The choice is the option in the last complete box; without a box, the last one stated ("the answer is C", "Answer:
     (C)"); else the last one mentioned as a label: `(C)`, `C.`, `C)`, or at the end of a line. Only labels of the gold's
     kind count. Without box or brackets only upper case counts, because `a` is a word. A box without an option is no
-    answer.
+    answer, nor is one that was never closed, nor two options side by side ("C or D").
     """
     gold = _GOLD.fullmatch(_plain(answer))
     if gold is None:
@@ -66,13 +69,21 @@ def judge_choice(completion: str, answer: str) -> Verdict:
 def _chosen(completion: str, labels: _Labels) -> str | None:
     boxed = last_boxed(completion)
     if boxed is not None:
-        match = labels.boxed.match(_plain(boxed))
-        return str(match["option"]).upper() if match else None
+        plain = _plain(boxed)
+        match = labels.boxed.match(plain)
+        return str(match["option"]).upper() if match and not labels.another.match(plain, match.end()) else None
+    if is_cut(completion):
+        return None
     text = _plain(completion[-TAIL_CHARS:])
-    for pattern in (labels.stated, labels.mentioned):
-        for match in deque(pattern.finditer(text), maxlen=1):
-            return str(match["bracketed"] or match["plain"]).upper()
+    for match in deque(labels.stated.finditer(text), maxlen=1):
+        return None if labels.another.match(text, match.end()) else _option(match)
+    for match in deque(labels.mentioned.finditer(text), maxlen=1):
+        return _option(match)
     return None
+
+
+def _option(match: re.Match[str]) -> str:
+    return str(match["bracketed"] or match["plain"]).upper()
 
 
 def _plain(text: str) -> str:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from unigrad.types import Reason
-from unigrad.verify.boxed import TAIL_CHARS, last_boxed
+from unigrad.verify.boxed import TAIL_CHARS, is_cut, last_boxed
+from unigrad.verify.notation import without_symbols
 
 MAX_ANSWER_CHARS = 2_000
 """A longer answer is not read: no benchmark has one, and a parser of formulas takes very long over one."""
@@ -25,27 +26,26 @@ _FINAL_NUMBER = re.compile(
     r"|\.[0-9]+)"
 )
 
-_TEXT = r"\\(?:text|textbf|textit|textrm|textsf|mbox|mathrm|mathbf|operatorname)\s*"
-_REWRITES = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"(?<!\\)\\!\s*", ""),
-        (r"(?<=[0-9])(?:\{,\}|,?\\[,;: ])\s*(?=[0-9]{3}(?![0-9]))", ","),  # 10{,}080 and 10\,080
-        (r"(?<!\\)\\[,;: ]|~|\\q?quad(?![a-zA-Z])", " "),
-        (r"(?<!\\)\\[()\[\]]|(?<!\\)\\?\$", ""),
-        (r"\\(?:left|right|displaystyle)(?![a-zA-Z])", ""),
-        (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
-        (r"(?<!\\)\\%", "%"),
-        (r"\^ ?(?:\\(?:circ|degree)(?![a-zA-Z])|\{ ?\\(?:circ|degree) ?\})|°|\\degree(?![a-zA-Z])", ""),
-        # A unit at the end, in \text or in plain words.
-        (r"(?<=[0-9}]) ?" + _TEXT + r"\{[A-Za-z .,/]*\}(?:\^(?:[0-9]|\{[0-9]\}))? ?\.?$", ""),
-        (r"(?<=[0-9]) (?:[cmk]m|kg|[a-z]{4,})(?: [a-z]+)*(?:\^(?:[0-9]|\{[0-9]\}))? ?\.?$", ""),
-    )
-]
-_WHOLLY_TEXT = re.compile(_TEXT + r"\{(?P<words>[^{}]*)\}")
+_FONT = r"\\(?:text|textbf|textit|textrm|textsf|mbox|mathrm|mathbf|operatorname)\s*"
+_WHOLLY_TEXT = re.compile(_FONT + r"\{(?P<words>[^{}]*)\}")
+_WORDS = re.compile(r"[^\W\d_]{4,}(?:[ '-][^\W\d_]+)*")
+_ARTICLE = re.compile(r"(?:an?|the) ")
+_BASED = re.compile(r"(?P<digits>[0-9A-Za-z]+)_(?:\{ ?)?(?P<base>[0-9]+)(?: ?\})?")
+_PARTS = re.compile(r"[0-9]+(?::[0-9]+)+")
+_PAIR = re.compile(r"(?P<open>[(\[])[^()\[\]]*,[^()\[\]]*(?P<close>[)\]])")
+_NUMBER = re.compile(
+    r"(?<![\w.^])(?P<sign>[-−]?)\\?\$?(?P<number>"
+    r"\\[dtc]?frac\{-?[0-9]+\}\{[0-9]+\}"
+    r"|(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?(?:/[0-9]+)?"
+    r"|\.[0-9]+)"
+)
+
+_WHOLLY_TEXT = re.compile(
+    r"\\(?:text|textbf|textit|textrm|textsf|mbox|mathrm|mathbf|operatorname)\s*\{(?P<words>[^{}]*)\}"
+)
 _WORDS = re.compile(r"[^\W\d_]{4,}(?:[ '-][^\W\d_]+)*")
 _NUMBER = re.compile(
-    r"(?P<variable>[a-zA-Z]=)?(?P<sign>[+-]?)(?:"
+    r"(?P<variable>\\?[a-zA-Z]+(?:_(?:\w|\{\w+\}))?=)?(?P<sign>[+-]?)(?:"
     r"(?P<decimal>(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)"
     r"(?:/(?P<denominator>[0-9]+)|(?P<times>[eE]|(?:\\times|\\cdot|\*)10\^)\{?(?P<exponent>[+-]?[0-9]{1,3})\}?)?"
     r"|\\frac(?:\{(?P<long_top>-?[0-9]+)\}|(?P<top>[0-9]))(?:\{(?P<long_bottom>[0-9]+)\}|(?P<bottom>[0-9]))"
@@ -68,52 +68,55 @@ def extract(completion: str) -> str | None:
     r"""What `completion` gives as its answer: the last complete box, else the final number in the text, else None.
 
     The fallback reads plain numbers, with sign, thousands commas, decimals and a/b or \frac{a}{b}. An empty box, or one
-    of more than `MAX_ANSWER_CHARS`, is no answer.
+    of more than `MAX_ANSWER_CHARS`, is no answer; nor is a text whose only box was never closed.
     """
     boxed = last_boxed(completion)
     if boxed is not None:
         return boxed if boxed and len(boxed) <= MAX_ANSWER_CHARS else None
+    if is_cut(completion):
+        return None
     numbers = deque(_FINAL_NUMBER.finditer(completion[-TAIL_CHARS:]), maxlen=1)
     if not numbers or len(numbers[0][0]) > MAX_ANSWER_CHARS:
         return None
     return str(numbers[0]["sign"] + numbers[0]["number"])
 
 
-def normalise(answer: str) -> str:
-    r"""`answer` without what carries no meaning.
-
-    That is spacing commands, `$`, \left and \right, degrees, a unit at the end, and the full stop.
-    """
-    normal = " ".join(answer.replace("−", "-").split())
-    for pattern, replacement in _REWRITES:
-        normal = pattern.sub(replacement, normal)
-    return " ".join(normal.split()).rstrip(" .")
-
-
 def compare(extracted: str, gold: str) -> Reason | None:
     """The verdict on two normalised answers where it needs no algebra, else None.
 
     Two plain numbers are compared as exact fractions; p% equals both p and p/100, as in math-verify. A gold answer of
-    words is compared as text, whatever its case.
+    words is compared as text, whatever its case and article; one with a base, or a time, digit by digit.
     """
     extracted_text, gold_text = _text(extracted), _text(gold)
     if extracted_text == gold_text:
         return Reason.RIGHT
     if _WHOLLY_TEXT.fullmatch(gold) or _WORDS.fullmatch(gold):
         # math-verify reads a word as a product of its letters, equal to that of every anagram.
-        return Reason.RIGHT if extracted_text.casefold() == gold_text.casefold() else Reason.WRONG
-    extracted_number, gold_number = _number(extracted), _number(gold)
-    if extracted_number is None or gold_number is None:
-        return None
-    return Reason.RIGHT if _equal(extracted_number, gold_number) else Reason.WRONG
+        return _right(_bare(extracted) == _bare(gold))
+    gold_number = _number(gold)
+    extracted_number = _number(extracted) or (gold_number and _number(without_symbols(extracted)))
+    if extracted_number is not None and gold_number is not None:
+        return _right(_equal(extracted_number, gold_number))
+    return _compare_marks(extracted_text, gold_text)
 
 
-def as_latex(answer: str) -> str:
-    """A normalised answer as math-verify reads it: it takes 4e33 for 4·e + 33."""
-    number = _NUMBER.fullmatch(_SPACE.sub("", answer)) if len(answer) <= MAX_NUMBER_CHARS else None
-    if number is None or number["times"] not in ("e", "E"):
-        return answer
-    return rf"{number['sign']}{number['decimal']} \times 10^{{{number['exponent']}}}"
+def _compare_marks(extracted: str, gold: str) -> Reason | None:
+    """The verdict where it hangs on marks that math-verify passes over, else None."""
+    gold_based = _BASED.fullmatch(gold)
+    if gold_based and gold_based["digits"].isdecimal():  # it leaves out the base
+        based = _BASED.fullmatch(extracted)
+        return _right(based is not None and based.groups() == gold_based.groups())
+    gold_parts, parts = _PARTS.fullmatch(gold), _PARTS.fullmatch(extracted)
+    if parts and (gold_parts or extracted.count(":") > 1):  # it divides: 8:30 would be 4:15
+        return _right(gold_parts is not None and extracted.split(":") == gold.split(":"))
+    gold_pair, pair = _PAIR.fullmatch(gold), _PAIR.fullmatch(extracted)
+    if gold_pair and pair and pair.groups() != gold_pair.groups():  # it reads [4,-7], which is no interval, as (4,-7)
+        return Reason.WRONG
+    return None
+
+
+def _right(right: bool) -> Reason:
+    return Reason.RIGHT if right else Reason.WRONG
 
 
 def _equal(extracted: _Number, gold: _Number) -> bool:
@@ -131,6 +134,13 @@ def _text(answer: str) -> str:
     wrapped = _WHOLLY_TEXT.fullmatch(answer)
     text = _SPACE.sub("", wrapped["words"] if wrapped else answer).rstrip(".")
     return text[1:-1] if len(text) == 3 and text[0] == "(" and text[2] == ")" else text
+
+
+def _bare(answer: str) -> str:
+    """An answer of words, without its case and its article."""
+    wrapped = _WHOLLY_TEXT.fullmatch(answer)
+    words = (wrapped["words"] if wrapped else answer).strip(" .")
+    return _text(_ARTICLE.sub("", words.casefold(), count=1) if _ARTICLE.match(words.casefold()) else words.casefold())
 
 
 def _number(answer: str) -> _Number | None:

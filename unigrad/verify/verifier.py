@@ -13,7 +13,8 @@ from typing import Self
 
 from unigrad.types import AnswerKind, Reason, Verdict
 from unigrad.verify.choice import judge_choice
-from unigrad.verify.math_answers import MAX_ANSWER_CHARS, as_latex, compare, extract, normalise
+from unigrad.verify.math_answers import MAX_ANSWER_CHARS, compare, extract
+from unigrad.verify.notation import as_latex, normalise, units_clash
 from unigrad.verify.pool import Worker
 
 
@@ -74,6 +75,8 @@ class Verifier:
         extracted = extract(completion)
         if extracted is None:
             return Verdict(False, None, Reason.UNPARSEABLE)
+        if units_clash(extracted, answer):
+            return Verdict(False, extracted, Reason.WRONG)
         question = (normalise(extracted), gold)
         reason = compare(*question)
         if reason is not None:
@@ -95,7 +98,7 @@ def verify(completion: str, answer: str, kind: AnswerKind = "math") -> Verdict:
 
     math: the last complete box (\boxed{...}, \fbox{...}, \boxed 5), else the final number in the text. Plain numbers
     and equal texts are compared here, exactly; all else by math-verify, in a process that is killed after a second.
-    choice: an option A to J (or 1 to 9), see `choice.extract_option`.
+    choice: an option A to J (or 1 to 9), see `choice.judge_choice`.
 
     Any string whatever gets a verdict, from any thread: right; wrong; unparseable (no answer can be read, or the check
     breaks math-verify or its memory limit); timed out; bad gold (`answer` is empty or nothing that math-verify reads).

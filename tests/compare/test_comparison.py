@@ -60,8 +60,9 @@ def test_what_a_comparison_writes(unstopped: Path) -> None:
     data = json.loads((unstopped / "comparison.json").read_text(encoding="utf-8"))
     assert (data["recipe"], data["methods"], data["seeds"]) == ("tiny", ["hpt", "sft"], [0, 1])
     assert data["overrides"] == {key: str(value) for key, value in SMALL.items()}
-    assert data["configuration"]["train.learning_rate"] == 5e-4
-    assert data["changes"]["sft/seed-1"] == {"method.name": "sft", "train.seed": 1, "tiny.seed": 1}
+    assert data["configuration"]["train.max_steps"] == STEPS
+    changes = {"method.name": "sft", "train.seed": 1, "tiny.seed": 1, "train.learning_rate": 2.5e-4}
+    assert data["changes"]["sft/seed-1"] == changes
     assert {"unigrad", "torch"} <= data["versions"].keys()
     assert [(run["method"], run["seed"], run["missing"]) for run in data["runs"]] == [
         ("hpt", 0, False), ("sft", 0, False), ("hpt", 1, False), ("sft", 1, False),

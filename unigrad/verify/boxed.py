@@ -21,6 +21,8 @@ def last_boxed(text: str) -> str | None:
     A box whose braces do not balance is not complete. None where there is no complete box.
     """
     tail = text[-TAIL_CHARS:]
+    if "box" not in tail:
+        return None
     open_groups: list[int | None] = []  # where the content of an open box starts; None for a plain brace
     last_start, last_content = -1, None
     for token in _TOKEN.finditer(tail):

@@ -33,6 +33,7 @@ _CLAUSE = r"\b(?:is|not|wrong|incorrect|false|or|and|if)\b"
 _TEXT_UNIT = rf"{_FONT}\{{(?![^{{}}]*{_CLAUSE})(?:[A-Za-z^-][0-9]?|[ .,/]|\{{-?[0-9]\}})*\}}{_POWER}"
 _TEXT_UNITS = rf"(?:{_TEXT_UNIT}|\\frac ?\{{ ?{_TEXT_UNIT} ?\}}\{{ ?{_TEXT_UNIT} ?\}})"
 
+_PLAIN_NUMBER = re.compile(r"-?[0-9]+(?:[.,][0-9]+)*")
 _Replacement = str | Callable[[re.Match[str]], str]
 _REWRITES: list[tuple[re.Pattern[str], _Replacement]] = [
     (re.compile(pattern), replacement)
@@ -120,10 +121,9 @@ def normalise(answer: str) -> str:
     That is spacing commands, `$`, \left and \right, degrees, a unit at the end, an option's letter in front of a value,
     and the full stop; Unicode's signs, digits and exponents become LaTeX's.
     """
-    if answer.isascii():
-        if answer.isdecimal():
-            return answer
-    else:
+    if _PLAIN_NUMBER.fullmatch(answer):
+        return answer
+    if not answer.isascii():
         answer = _SUPERSCRIPT.sub(lambda run: "^{" + run[0].translate(_SUPERSCRIPTS) + "}", answer)
         answer = _RADICAL.sub(lambda root: rf"\sqrt{{{root[1]}}}" if root[1] else r"\sqrt", answer.translate(_SYMBOLS))
     normal = " ".join(answer.split())

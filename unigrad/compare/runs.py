@@ -17,6 +17,7 @@ from types import FrameType
 
 from unigrad.compare.plan import PlannedRun
 from unigrad.config import ConfigError
+from unigrad.live import clock
 from unigrad.measure.metrics import measure
 
 TICK_SECONDS = 0.05
@@ -132,7 +133,7 @@ def _locked_log(run: PlannedRun) -> BufferedWriter:
 def _ended(child: _Child) -> str:
     measured = measure(child.run.folder)
     accuracy = f"held-out accuracy {measured.accuracy:.1%}" if measured else "no held-out accuracy"
-    return f"{child.run.name}: {accuracy} after {_clock(child.seconds)}"
+    return f"{child.run.name}: {accuracy} after {clock(child.seconds)}"
 
 
 def _left(waiting: Sequence[PlannedRun], running: Sequence[_Child], durations: Sequence[float], jobs: int) -> str:
@@ -140,17 +141,11 @@ def _left(waiting: Sequence[PlannedRun], running: Sequence[_Child], durations: S
         return "all runs ended"
     mean = sum(durations) / len(durations)
     seconds = mean * len(waiting) + sum(max(mean - child.seconds, 0.0) for child in running)
-    return f"{_runs(len(waiting) + len(running))} left, about {_clock(seconds / jobs)}"
+    return f"{_runs(len(waiting) + len(running))} left, about {clock(seconds / jobs)}"
 
 
 def _runs(count: int) -> str:
     return f"{count} run{'s' * (count != 1)}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def _last_line(run: PlannedRun) -> str:

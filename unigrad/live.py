@@ -1,0 +1,50 @@
+"""What every long command shows as it goes: a live bar on a terminal, plain lines elsewhere, and time as a clock."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
+
+
+class LiveDisplay:
+    """How much of a task is done, and facts about it. A context: the bar stands while it is entered."""
+
+    def __init__(self, console: Console, name: str, total: int, done: int, *more_columns: ProgressColumn) -> None:
+        self._console = console
+        self._name = name
+        self._total = total
+        self._bar: Progress | None = None
+        if console.is_terminal:
+            columns = (TextColumn(name), MofNCompleteColumn(), BarColumn(), *more_columns)
+            self._bar = Progress(*columns, TextColumn("{task.fields[facts]}"), console=console)
+            self._task = self._bar.add_task(name, total=total, completed=done, facts="")
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def say(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def show(self, done: int, facts: str) -> None:
+        if self._bar:
+            self._bar.update(self._task, completed=done, facts=facts)
+        else:
+            self.say(f"{self._name} {done}/{self._total}  {facts}")
+
+
+def clock(seconds: float) -> str:
+    """M:SS, from an hour on H:MM:SS."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import pytest
 
 from unigrad.cli import main
 from unigrad.data.tiny import MODEL_PATH
-from unigrad.evaluate import pass_at_k, sampler
+from unigrad.evaluate import pass_at_k, recorder, sampler
+from unigrad.evaluate.completions import Chunk
 from unigrad.evaluate.evaluation import default_folder
 from unigrad.evaluate.protocol import fingerprint
 
@@ -62,8 +64,9 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_a_folder_holds(finished: Path) -> None:
     lines, found = completions(finished), results(finished)
-    assert [line["index"] for line in lines] == [0, 1] * 10
     assert len({line["id"] for line in lines}) == 10
+    assert {(line["id"], line["index"]) for line in lines} == {(line["id"], i) for line in lines for i in (0, 1)}
+    assert len(lines) == 20
     for line in lines:
         assert line["tokens"] <= 60
         assert line["correct"] == (line["reason"] == "right")
@@ -150,15 +153,19 @@ def test_more_samples_begin_with_the_same_ones(finished: Path, tmp_path: Path) -
     """Whatever the batches: other rows share them here."""
     options = ("--limit", "5", "--samples", "3", "--max-completion-length", "60", "--max-concurrent-tokens", "400")
     assert evaluate("tiny", "--suite", "tiny", *options, "--out", tmp_path / "out") == 0
-    more = [line for line in completions(tmp_path / "out") if line["index"] < 2]
-    assert more == completions(finished)[:10]
+    more = {(line["id"], line["index"]): line for line in completions(tmp_path / "out")}
+    assert len(more) == 15
+    fewer = {(line["id"], line["index"]): line for line in completions(finished)}
+    shared = more.keys() & fewer.keys()
+    assert len(shared) == 10
+    assert all(more[pair] == fewer[pair] for pair in shared)
 
 
 def test_samples_past_a_block_are_new_ones(tmp_path: Path) -> None:
     options = ("--limit", "2", "--samples", "40", "--max-completion-length", "40", "--temperature", "1")
     assert evaluate("tiny", "--suite", "tiny", *options, "--out", tmp_path / "out") == 0
-    lines = completions(tmp_path / "out")
-    assert [line["index"] for line in lines] == [*range(32), *range(32), *range(32, 40), *range(32, 40)]
+    lines = sorted(completions(tmp_path / "out"), key=lambda line: line["index"])
+    assert [line["index"] for line in lines] == sorted([*range(40), *range(40)])
     texts = [[line["completion"] for line in lines if line["id"] == name] for name in {line["id"] for line in lines}]
     assert all(len(each) == 40 and each[32:] != each[:8] for each in texts)
     assert list(results(tmp_path / "out")["pass_at_k"]) == ["1", "2", "4", "8", "16", "32"]
@@ -175,19 +182,35 @@ def test_killed_and_gone_on_with_it_is_the_same_evaluation(tmp_path: Path, capsy
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (killed / "results.json").exists()
-    on_disk = file.read_bytes()
-    # As if it had been killed in the middle of a line of its next chunk.
+    # As if it had been killed in the middle of a line, in the middle of a chunk.
+    on_disk = b"".join(file.read_bytes().splitlines(keepends=True)[:13])
     file.write_bytes(on_disk + b'{"id": "tiny-0", "index": 0, "compl')
-    inode = file.stat().st_ino
     assert evaluate("tiny", "--suite", "tiny", *CHUNKS, "--out", killed) == 0
     resumed = capsys.readouterr()
-    lines = on_disk.count(b"\n")
-    assert f"tiny {lines + 16}/48  " in resumed.err
+    # The chunk's other completions join the thirteen; none of those is sampled again.
+    assert "tiny 16/48  " in resumed.err
+    assert file.read_bytes().startswith(on_disk)
     assert evaluate("tiny", "--suite", "tiny", *CHUNKS, "--out", whole) == 0
     assert capsys.readouterr().out == resumed.out
-    assert file.stat().st_ino == inode
     for name in ("completions/tiny.jsonl", "results.json", "settings.json"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_completions_reach_the_disk_before_their_chunk_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder, "SECONDS", 0.0)
+    file, sizes = tmp_path / "out" / "completions" / "tiny.jsonl", []
+    sample = sampler.BenchmarkSampler.sample
+
+    def watched(self: sampler.BenchmarkSampler, chunk: Chunk, take: Callable[[recorder.Sampled], None]) -> None:
+        def taken(sampled: recorder.Sampled) -> None:
+            take(sampled)
+            sizes.append(len(file.read_bytes().splitlines()))
+
+        sample(self, chunk, taken)
+
+    monkeypatch.setattr(sampler.BenchmarkSampler, "sample", watched)
+    assert evaluate("tiny", "--suite", "tiny", *SMALL, "--out", tmp_path / "out") == 0
+    assert sizes == list(range(1, 21))
 
 
 def test_rescoring_needs_no_model_and_follows_the_answers(
@@ -205,7 +228,8 @@ def test_rescoring_needs_no_model_and_follows_the_answers(
     assert results(out, "sums")["accuracy"] == 0.0
     request.getfixturevalue("no_model")
     texts = [line["completion"] for line in completions(out, "sums")]
-    write([line["extracted"] for line in completions(out, "sums")])
+    read = {line["id"]: line["extracted"] for line in completions(out, "sums")}
+    write([read["0"], read["1"]])
     error = error_of(capsys, "tiny", *arguments)
     assert "whose answers of sums was" in error
     assert "--rescore verifies again" in error

@@ -276,6 +276,17 @@ class TestLivePolicy:
             PROMPTS, sampling(), 0
         )
 
+    def test_each_completion_is_told_of_as_it_ends(self, llama: Any, tokenizer: Any) -> None:
+        engine = TorchEngine(llama, tokenizer, max_concurrent_tokens=ROOM)
+        told: list[tuple[Prompt, int, Completion]] = []
+        groups = engine.generate(PROMPTS, sampling(), 0, lambda *each: told.append(each))
+        assert len(told) == sum(map(len, groups))
+        assert all(groups[PROMPTS.index(prompt)][index] == completion for prompt, index, completion in told)
+        # They all fit in at once, so the shorter ones end first.
+        lengths = [len(completion.token_ids) for *_, completion in told]
+        assert lengths == sorted(lengths)
+        assert len(set(lengths)) > 1
+
     def test_the_model_is_left_as_it_was(self, tokenizer: Any) -> None:
         config = LlamaConfig(**SHAPE, attn_implementation="eager", attention_dropout=0.5, use_cache=False)
         model = make(config).train()

@@ -1,15 +1,17 @@
-"""The completions of a benchmark on disk: JSON lines in a fixed order, written a chunk at a time.
+"""The completions of a benchmark on disk: JSON lines, in the order in which they ended.
 
 Rounding depends on who shares a batch, so the batches of an evaluation that was stopped must be those of one that was
-not. They are cut before anything is sampled; a chunk is on disk whole, or sampled again.
+not. They are cut before anything is sampled; the chunk that a kill fell into is decoded again in the same company, and
+what it lacks on disk joins what is there.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 
 from unigrad.types import Reason, Verdict
@@ -49,9 +51,9 @@ class Chunk:
     first: int
     count: int
 
-    @property
-    def size(self) -> int:
-        return (self.stop - self.start) * self.count
+    def pairs(self, ids: Sequence[str]) -> Iterator[tuple[str, int]]:
+        """The id and the index of each of its samples."""
+        return product(ids[self.start : self.stop], range(self.first, self.first + self.count))
 
 
 def cut(problems: int, samples: int, rows: int) -> list[Chunk]:
@@ -65,13 +67,6 @@ def cut(problems: int, samples: int, rows: int) -> list[Chunk]:
         step = max(1, rows // count)
         chunks += [Chunk(start, min(start + step, problems), first, count) for start in range(0, problems, step)]
     return chunks
-
-
-def in_order(ids: Sequence[str], samples: int) -> Iterator[tuple[str, int]]:
-    """The id and the index of each line of a complete file."""
-    for chunk in cut(len(ids), samples, 1):
-        for index in range(chunk.first, chunk.first + chunk.count):
-            yield ids[chunk.start], index
 
 
 def read(path: Path) -> Iterator[tuple[Sample, int]]:
@@ -92,31 +87,25 @@ def read(path: Path) -> Iterator[tuple[Sample, int]]:
             yield sample, end
 
 
-def count_complete(path: Path, ids: Sequence[str], samples: int) -> int:
-    """How many lines from the first on are there and are those of a complete file."""
-    pairs = zip(read(path), in_order(ids, samples), strict=False)
-    count = 0
-    for (sample, _), expected in pairs:
-        if (sample.id, sample.index) != expected:
-            break
-        count += 1
-    return count
+def written(path: Path, ids: Iterable[str], samples: int) -> tuple[set[tuple[str, int]], int]:
+    """The id and index of each of the file's samples, and the offset in bytes of the last one's end.
 
-
-def keep(path: Path, count: int) -> None:
-    """Cut the file after its first `count` lines."""
-    if not path.is_file():
-        return
+    They end at a line that a kill cut off, that is there twice, or that is none of `samples` samples of `ids`.
+    """
+    known = frozenset(ids)
+    found: set[tuple[str, int]] = set()
     end = 0
-    for number, (_, offset) in enumerate(read(path), 1):
-        if number > count:
+    for sample, offset in read(path):
+        pair = (sample.id, sample.index)
+        if pair in found or sample.id not in known or not 0 <= sample.index < samples:
             break
+        found.add(pair)
         end = offset
-    os.truncate(path, end)
+    return found, end
 
 
 def append(path: Path, samples: Sequence[Sample]) -> None:
-    """Write a chunk; once this returns a kill no longer takes it."""
+    """Write them; once this returns a kill no longer takes them."""
     with path.open("ab") as file:
         file.write(b"".join(sample.line() for sample in samples))
         file.flush()

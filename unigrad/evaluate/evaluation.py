@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +18,11 @@ from unigrad.config import ConfigError
 from unigrad.data import prompt_template
 from unigrad.evaluate import folder as files
 from unigrad.evaluate.benchmark_problems import BenchmarkProblems, load_benchmark
-from unigrad.evaluate.completions import Sample, append, count_complete, keep, read
+from unigrad.evaluate.completions import Sample, append, read, written
 from unigrad.evaluate.exclusive import exclusive_solves, shared_benchmarks
 from unigrad.evaluate.progress import Display
 from unigrad.evaluate.protocol import AUTO, Protocol, differences, fingerprint, model_label
+from unigrad.evaluate.recorder import Recorder
 from unigrad.evaluate.results import averages, benchmark_results, method_of_intervals, tally
 from unigrad.evaluate.suites import Benchmark, Suite, requested
 from unigrad.evaluate.table import show, show_exclusive, table_console
@@ -50,6 +53,10 @@ class Task:
     @property
     def size(self) -> int:
         return self.samples * len(self.loaded.problems)
+
+    @property
+    def is_complete(self) -> bool:
+        return len(written(self.path, self.ids, self.samples)[0]) == self.size
 
 
 def evaluate(
@@ -186,7 +193,7 @@ def _samplers(
     settings: dict[str, Any], tasks: Sequence[Task], protocol: Protocol, say: Console
 ) -> list[BenchmarkSampler]:
     """The model with each task's prompts; none where no completion is missing. Completes `settings`."""
-    if all(count_complete(task.path, task.ids, task.samples) == task.size for task in tasks):
+    if all(task.is_complete for task in tasks):
         return []
     # Only now: torch and the model are the slow part.
     import torch
@@ -244,22 +251,19 @@ def _sample(
 
 
 def _sample_all(work: Sequence[tuple[Task, BenchmarkSampler]], verifier: Verifier, label: str, say: Console) -> None:
-    kept = []
-    for task, sampler in work:
-        complete = count_complete(task.path, task.ids, task.samples)
-        chunks, done = sampler.chunks, 0
-        while chunks and done + chunks[0].size <= complete:
-            done += chunks[0].size
-            chunks = chunks[1:]
-        keep(task.path, done)
-        kept.append((task, sampler, chunks, done))
-    total, done = sum(task.size for task, _ in work), sum(done for *_, done in kept)
-    with Display(say, total, done, label) as display:
-        for task, sampler, chunks, _ in kept:
-            for chunk in chunks:
-                samples = sampler.sample(chunk, verifier)
-                append(task.path, samples)
-                display.advance(task.benchmark.name, samples)
+    there = []
+    for task, _ in work:
+        found, end = written(task.path, task.ids, task.samples)
+        if task.path.is_file():
+            os.truncate(task.path, end)
+        there.append(found)
+    with Display(say, sum(task.size for task, _ in work), sum(map(len, there)), label) as display:
+        for (task, sampler), found in zip(work, there, strict=True):
+            recorder = Recorder(task.path, found, verifier, partial(display.advance, task.benchmark.name))
+            for chunk in sampler.chunks:
+                if not found.issuperset(chunk.pairs(task.ids)):
+                    sampler.sample(chunk, recorder.add)
+                    recorder.write()
 
 
 def _rescore(tasks: Sequence[Task], say: Console) -> None:
@@ -268,7 +272,7 @@ def _rescore(tasks: Sequence[Task], say: Console) -> None:
     with Verifier() as verifier:
         for task in tasks:
             problems = {problem.id: problem for problem in task.loaded.problems}
-            if count_complete(task.path, task.ids, task.samples) < task.size:
+            if not task.is_complete:
                 raise ConfigError(
                     f"{task.path} lacks completions that {files.RESULTS_FILE} counts; remove that to sample them"
                 )
@@ -278,9 +282,9 @@ def _rescore(tasks: Sequence[Task], say: Console) -> None:
                 part = old[start : start + RESCORED]
                 items = [(each.completion, problems[each.id].answer, problems[each.id].kind) for each in part]
                 new += [each.judged(verdict) for each, verdict in zip(part, verifier.verify_batch(items), strict=True)]
-            partial = task.path.with_suffix(".partial")
-            partial.unlink(missing_ok=True)
-            append(partial, new)
+            rescored = task.path.with_suffix(".partial")
+            rescored.unlink(missing_ok=True)
+            append(rescored, new)
             changed += sum(a.correct != b.correct for a, b in zip(old, new, strict=True))
             total += len(new)
     for task in tasks:

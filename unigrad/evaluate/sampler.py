@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,16 +11,18 @@ from transformers import PreTrainedTokenizerBase
 from unigrad.config import ConfigError
 from unigrad.data import PromptTemplate, encode_prompt, prompt_template
 from unigrad.data.tiny import MODEL_PATH
-from unigrad.evaluate.completions import BLOCK, Chunk, Sample, cut
+from unigrad.evaluate.completions import BLOCK, Chunk, cut
 from unigrad.evaluate.protocol import AUTO, Protocol
+from unigrad.evaluate.recorder import Sampled
 from unigrad.evaluate.suites import Benchmark
 from unigrad.policy import Policy, load_policy
-from unigrad.rollout import Engine, Prompt, Sampling, TorchEngine
+from unigrad.rollout import Completion, Engine, Prompt, Sampling, TorchEngine
 from unigrad.types import Problem
-from unigrad.verify import Verifier
 
 ROUNDS = 4
 """How often a chunk fills the cache: more wastes less at the end of each chunk, and a kill costs more."""
+CPU_ROWS = 32
+"""At most in a chunk on a CPU, where more rows at once are hardly faster, and every minute counts after a kill."""
 
 
 def load_model(model: str, protocol: Protocol) -> tuple[Policy, TorchEngine]:
@@ -74,18 +76,26 @@ class BenchmarkSampler:
         self.template = _template(protocol, benchmark, policy.tokenizer)
         self._prompt_ids = [tuple(encode_prompt(self.template, each.problem, policy.tokenizer)) for each in problems]
         longest = _longest_row(self._prompt_ids, policy.max_positions, protocol, benchmark.name)
-        self.chunks = cut(len(problems), samples, ROUNDS * (protocol.max_concurrent_tokens // longest))
+        rows = ROUNDS * (protocol.max_concurrent_tokens // longest)
+        self.chunks = cut(len(problems), samples, min(rows, CPU_ROWS) if policy.device.type == "cpu" else rows)
 
-    def sample(self, chunk: Chunk, verifier: Verifier) -> list[Sample]:
-        """The chunk's completions with their verdicts, in the order of the file."""
-        protocol, problems = self._protocol, self._problems[chunk.start : chunk.stop]
+    def sample(self, chunk: Chunk, take: Callable[[Sampled], None]) -> None:
+        """Give each of the chunk's completions to `take` as it ends."""
+        protocol = self._protocol
         # The engine counts samples from 0 in each call, so a later block goes by another key.
         block = f"#{chunk.first // BLOCK}" if chunk.first else ""
-        groups = self._engine.generate(
-            [
-                Prompt(f"{problem.id}{block}", ids)
-                for problem, ids in zip(problems, self._prompt_ids[chunk.start : chunk.stop], strict=True)
-            ],
+        problems = {f"{each.id}{block}": each for each in self._problems[chunk.start : chunk.stop]}
+
+        def ended(prompt: Prompt, index: int, completion: Completion) -> None:
+            text = self._tokenizer.decode(completion.token_ids, skip_special_tokens=True)
+            take(
+                Sampled(
+                    problems[prompt.key], chunk.first + index, text, len(completion.token_ids), completion.truncated
+                )
+            )
+
+        self._engine.generate(
+            [Prompt(key, ids) for key, ids in zip(problems, self._prompt_ids[chunk.start : chunk.stop], strict=True)],
             Sampling(
                 num_generations=chunk.count,
                 max_completion_length=protocol.longest_completion,
@@ -93,26 +103,8 @@ class BenchmarkSampler:
                 top_p=protocol.top_p,
             ),
             protocol.seed,
+            ended,
         )
-        rows = [
-            (problem, index, completion, self._tokenizer.decode(completion.token_ids, skip_special_tokens=True))
-            for problem, group in zip(problems, groups, strict=True)
-            for index, completion in enumerate(group, chunk.first)
-        ]
-        verdicts = verifier.verify_batch([(text, problem.answer, problem.kind) for problem, _, _, text in rows])
-        return [
-            Sample(
-                id=problem.id,
-                index=index,
-                completion=text,
-                tokens=len(completion.token_ids),
-                truncated=completion.truncated,
-                reason=verdict.reason,
-                extracted=verdict.extracted,
-                correct=verdict.correct,
-            )
-            for (problem, index, completion, text), verdict in zip(rows, verdicts, strict=True)
-        ]
 
 
 def _template(protocol: Protocol, benchmark: Benchmark, tokenizer: PreTrainedTokenizerBase) -> PromptTemplate:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unigrad.rollout.engine import Completion, Engine, Prompt, Sampling
+from unigrad.rollout.engine import Completion, Engine, OnCompletion, Prompt, Sampling
 
 if TYPE_CHECKING:
     from unigrad.rollout.torch_engine import TorchEngine
 
-__all__ = ["Completion", "Engine", "Prompt", "Sampling", "TorchEngine"]
+__all__ = ["Completion", "Engine", "OnCompletion", "Prompt", "Sampling", "TorchEngine"]
 
 
 def __getattr__(name: str) -> type[TorchEngine]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -58,13 +58,19 @@ class Completion:
     truncated: bool
 
 
+OnCompletion = Callable[[Prompt, int, Completion], None]
+"""Told of a completion by its prompt and its index in the group."""
+
+
 class Engine(Protocol):
     """Samples from the policy as it stands now. Implementations differ in speed, never in meaning."""
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seed: int) -> list[list[Completion]]:
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, seed: int, on_completion: OnCompletion | None = None
+    ) -> list[list[Completion]]:
         """`sampling.num_generations` completions for each prompt, in the order of the prompts.
 
         A completion's random numbers depend on (`seed`, `prompt.key`, its index in the group) alone: whoever shares
-        its batch changes nothing but rounding.
+        its batch changes nothing but rounding. `on_completion` is told of each as soon as it has ended.
         """
         ...

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
-from unigrad.rollout.engine import Completion, Prompt, Sampling
+from unigrad.rollout.engine import Completion, OnCompletion, Prompt, Sampling
 from unigrad.rollout.row_cache import RowCache
 from unigrad.rollout.sampler import draw, trajectory_generator
 
@@ -88,7 +88,9 @@ class TorchEngine:
         _check_architecture(model)
         self._end_ids = _end_ids(model, tokenizer)
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seed: int) -> list[list[Completion]]:
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, seed: int, on_completion: OnCompletion | None = None
+    ) -> list[list[Completion]]:
         """`sampling.num_generations` completions for each prompt: see `Engine.generate`.
 
         Raises:
@@ -107,11 +109,13 @@ class TorchEngine:
                 f"completion takes {length}"
             )
         with self._sampling_mode():
-            self._run(rows, sampling, RowCache(capacity, length, self._compute_dtype), capacity)
+            self._run(rows, sampling, RowCache(capacity, length, self._compute_dtype), capacity, on_completion)
         n = sampling.num_generations
         return [[row.completion() for row in rows[start : start + n]] for start in range(0, len(rows), n)]
 
-    def _run(self, rows: list[_Row], sampling: Sampling, cache: RowCache, capacity: int) -> None:
+    def _run(
+        self, rows: list[_Row], sampling: Sampling, cache: RowCache, capacity: int, on_completion: OnCompletion | None
+    ) -> None:
         """Decode every row to its end; `active[b]` is row b of the cache throughout."""
         waiting = deque(rows)
         active: list[_Row] = []
@@ -128,6 +132,10 @@ class TorchEngine:
                     if group[-1].index == sampling.num_generations - 1:
                         del prefixes[group[0].prompt.key]
             self._step(active, sampling, cache)
+            if on_completion is not None:
+                for row in active:
+                    if row.finished:
+                        on_completion(row.prompt, row.index, row.completion())
             _compact(active, cache)
 
     def _prefill(self, prompts: Sequence[Prompt]) -> dict[str, _Prefix]:

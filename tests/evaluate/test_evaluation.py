@@ -87,6 +87,8 @@ def test_what_a_folder_holds(finished: Path) -> None:
     for k, each in found["pass_at_k"].items():
         exact = [pass_at_k(2, count["c"], int(k)) for count in counts.values()]
         assert each["value"] == pytest.approx(sum(exact) / 10)
+        lower, upper = each["bootstrap"]["interval"]
+        assert lower <= each["bootstrap"]["value"] <= upper
     assert list(found["pass_at_k"]) == ["1", "2"]
     settings = json.loads((finished / "results.json").read_text())["settings"]
     assert settings == json.loads((finished / "settings.json").read_text())

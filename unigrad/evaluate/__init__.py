@@ -1,6 +1,7 @@
 """Measuring a policy: sampling, scoring, accuracy, benchmarks. Nothing that this imports imports torch."""
 
 from unigrad.evaluate.accuracy import Accuracy, accuracy
+from unigrad.evaluate.bootstrap import bootstrap_pass_at_k
 from unigrad.evaluate.exclusive import Exclusive, ExclusiveSolves, exclusive_solves
 from unigrad.evaluate.pass_rates import pass_at_k
 from unigrad.evaluate.sampling import Rollouts, sample_and_score
@@ -14,6 +15,7 @@ __all__ = [
     "Rollouts",
     "VerifierScorer",
     "accuracy",
+    "bootstrap_pass_at_k",
     "exclusive_solves",
     "pass_at_k",
     "sample_and_score",

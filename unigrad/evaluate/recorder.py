@@ -11,7 +11,7 @@ from unigrad.evaluate.completions import Sample, append
 from unigrad.types import Problem
 from unigrad.verify import Verifier
 
-SECONDS = 2.0
+SECONDS = 5.0
 """Between two writes: the pool verifies several completions faster than one after the other."""
 
 

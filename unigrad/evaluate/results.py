@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from unigrad.evaluate.bootstrap import CONFIDENCE, RESAMPLES, Floats, interval, resampled_means
+from unigrad.evaluate.bootstrap import CONFIDENCE, RESAMPLES, Floats, bootstrap_pass_at_k, interval, resampled_means
 from unigrad.evaluate.completions import Sample, read
 from unigrad.evaluate.pass_rates import pass_at_k, powers_of_two
 from unigrad.evaluate.suites import Benchmark, Suite
@@ -96,15 +96,20 @@ def _level(level: int, problems: Sequence[Problem], right: Sequence[int], sample
 
 
 def _pass_curve(right: Sequence[int], samples: int, name: str) -> dict[str, Any]:
-    """pass@k at the powers of two, with intervals from the same resamples for every k."""
+    """pass@k at the powers of two: unbiased, with intervals from the same resamples for all, and as §5.1 draws it."""
     ks = powers_of_two(samples)
     rows = {c: [pass_at_k(samples, c, k) for k in ks] for c in set(right)}
     values_PK = [rows[c] for c in right]
     means_RK = resampled_means(values_PK, f"{name} pass@k")
-    return {
-        str(k): {"value": fmean(row[column] for row in values_PK), "interval": interval(means_RK[:, column])}
-        for column, k in enumerate(ks)
-    }
+    curve = {}
+    for column, k in enumerate(ks):
+        drawn_R = bootstrap_pass_at_k(samples, right, k, f"{name} pass@{k}")
+        curve[str(k)] = {
+            "value": fmean(row[column] for row in values_PK),
+            "interval": interval(means_RK[:, column]),
+            "bootstrap": {"value": float(drawn_R.mean()), "interval": interval(drawn_R)},
+        }
+    return curve
 
 
 def _means(shares: Sequence[float], name: str) -> Floats:

@@ -228,6 +228,10 @@ def test_rescoring_needs_no_model_and_follows_the_answers(
     write(["1", "1"])
     assert evaluate("tiny", *arguments) == 0
     assert results(out, "sums")["accuracy"] == 0.0
+    # None of two: no spread in the resamples, and still 1 - sqrt(0.025) cannot be excluded.
+    assert (
+        "sums: resampling none or all of 2 shows no spread; the exact interval is 0.0–84.2" in capsys.readouterr().out
+    )
     request.getfixturevalue("no_model")
     texts = [line["completion"] for line in completions(out, "sums")]
     read = {line["id"]: line["extracted"] for line in completions(out, "sums")}
@@ -237,7 +241,9 @@ def test_rescoring_needs_no_model_and_follows_the_answers(
     assert "--rescore verifies again" in error
     # Nor is a model needed that is no longer there.
     assert evaluate("./gone", *arguments, "--rescore") == 0
-    assert "verified 2 completions again: 2 changed" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "verified 2 completions again: 2 changed" in printed.err
+    assert "the exact interval is 15.8–100.0" in printed.out
     assert results(out, "sums")["accuracy"] == 1.0
     assert [line["completion"] for line in completions(out, "sums")] == texts
     assert evaluate("tiny", *arguments) == 0

@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from unigrad.evaluate.bootstrap import CONFIDENCE
 from unigrad.evaluate.exclusive import Exclusive, ExclusiveSolves
 
 PLAIN_WIDTH = 180
@@ -108,6 +109,13 @@ def _remarks(results: Mapping[str, Any]) -> Iterator[str]:
                   if reason not in _QUIET_REASONS]  # fmt: skip
         if others:
             yield f"{benchmark['title']}: {', '.join(others)} of {total} completions"
+        if benchmark["accuracy"] in (0, 1):
+            # Clopper and Pearson's, which for none or all of n has a closed form.
+            beyond = 1 - ((1 - CONFIDENCE) / 2) ** (1 / benchmark["problems"])
+            yield (
+                f"{benchmark['title']}: resampling none or all of {benchmark['problems']} shows no spread; the exact "
+                f"interval is {_interval((0, beyond) if benchmark['accuracy'] == 0 else (1 - beyond, 1))}"
+            )
     protocol, sampled = results["settings"]["protocol"], results["settings"]["sampled_with"]
     length, positions = protocol["max_completion_length"], sampled["positions"]
     limit = f"up to {length} tokens"

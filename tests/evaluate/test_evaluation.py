@@ -284,7 +284,6 @@ def test_against_another_evaluation(finished: Path, tmp_path: Path, capsys: pyte
         (("tiny", "--suite", "tiny", "--prompt-template", "boxd"), "the nearest is 'boxed'"),
         (("tiny", "--suite", "tiny", "--prompt-template", "chat"), "needs a chat template"),
         (("tiny", "--suite", "nowhere.jsonl"), "no file nowhere.jsonl"),
-        (("tiny", "--suite", "olympiadbench"), "olympiadbench has no copy on the hub; name the folder"),
         (("tiny", "--suite", "olympiadbench", "--data", "nowhere"), "--data nowhere: there is no such folder or file"),
         (("./nowhere", "--suite", "tiny"), "there is no model at nowhere"),
         (("tiny", "--suite", "tiny", "--rescore"), "holds no finished evaluation; leave --rescore out"),

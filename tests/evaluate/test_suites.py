@@ -12,7 +12,7 @@ from unigrad.config import ConfigError
 from unigrad.data.rows import Row
 from unigrad.evaluate import benchmark_problems
 from unigrad.evaluate.benchmark_problems import load_benchmark
-from unigrad.evaluate.multiple_choice import gpqa_problem
+from unigrad.evaluate.hub_rows import gpqa_problem
 from unigrad.evaluate.suites import BENCHMARKS, SUITES, requested
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "eval"
@@ -69,8 +69,6 @@ def test_where_a_local_copy_is_looked_for(tmp_path: Path) -> None:
     (tmp_path / "olympiadbench.jsonl").write_text(json.dumps(row) + "\n")
     assert load_benchmark(BENCHMARKS["olympiadbench"], tmp_path, None).problems[0].answer == "2"
     assert load_benchmark(BENCHMARKS["olympiadbench"], tmp_path / "olympiadbench.jsonl", None).problems[0].id == "1"
-    with pytest.raises(ConfigError, match=r"olympiadbench has no copy on the hub; .* --data"):
-        load_benchmark(BENCHMARKS["olympiadbench"], None, None)
     with pytest.raises(ConfigError, match="there is no such folder"):
         load_benchmark(BENCHMARKS["olympiadbench"], tmp_path / "nowhere", None)
     (file,) = requested(str(tmp_path / "olympiadbnch.jsonl"))[0].benchmarks
@@ -103,6 +101,31 @@ def test_a_row_of_arc_becomes_a_problem(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(benchmark_problems, "read_rows", rows_of({"question": "What shines?"}))
     with pytest.raises(ConfigError, match=r"row 1: not a row of ARC-c: 'choices'; name the folder of a local copy"):
         load_benchmark(BENCHMARKS["arc_c"], None, None)
+
+
+def test_a_row_of_olympiadbench_becomes_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = {
+        "id": 1606,
+        "question": "Solve it.",
+        "final_answer": ["$(1,8)$", "$x=\\frac{1}{2}$"],
+        "solution": ["So."],
+    }
+    monkeypatch.setattr(benchmark_problems, "read_rows", rows_of(columns))
+    loaded = load_benchmark(BENCHMARKS["olympiadbench"], None, None)
+    (problem,) = loaded.problems
+    assert (problem.id, problem.problem, problem.answer) == ("1606", "Solve it.", "(1,8), x=\\frac{1}{2}")
+    assert loaded.source == "hub: math-ai/olympiadbench"
+
+
+def test_a_hub_out_of_reach_names_the_other_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise OSError("no connection\nto the hub")
+
+    monkeypatch.setattr(benchmark_problems, "read_rows", unreachable)
+    with pytest.raises(ConfigError, match=r"^olympiadbench: no connection to the hub; name the folder .* --data$"):
+        load_benchmark(BENCHMARKS["olympiadbench"], None, None)
+    with pytest.raises(ConfigError, match=r"give a local copy: .*olympiadbench\.jsonl"):
+        load_benchmark(BENCHMARKS["olympiadbench"], tmp_path, None)
 
 
 def test_the_right_option_of_gpqa_stands_anywhere() -> None:

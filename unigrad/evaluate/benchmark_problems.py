@@ -51,10 +51,8 @@ def load_benchmark(benchmark: Benchmark, data: Path | None, limit: int | None) -
     try:
         if path:
             problems, source = load_problems(str(path), limit=limit), str(path)
-        elif benchmark.hub is None:
-            raise ConfigError(f"{benchmark.name} has no copy on the hub; {_give_a_copy(benchmark.name, data)}")
         else:
-            problems, source = _hub_problems(benchmark, benchmark.hub, limit), f"hub: {benchmark.hub}"
+            problems, source = _hub_problems(benchmark, str(benchmark.hub), limit), f"hub: {benchmark.hub}"
     except (ValueError, OSError) as error:
         if path or isinstance(error, ConfigError):
             raise ConfigError(" ".join(str(error).split())) from error
@@ -81,15 +79,16 @@ def _give_a_copy(name: str, data: Path | None) -> str:
 
 
 def _hub_problems(benchmark: Benchmark, hub: str, limit: int | None) -> list[Problem]:
-    if benchmark.choices is None:
+    if benchmark.from_row is None:
         return load_problems(
             hub, split=benchmark.split, subset=benchmark.subset, columns=benchmark.columns, limit=limit
         )
     problems = []
     for row in read_rows(hub, split=benchmark.split, subset=benchmark.subset, limit=limit):
         try:
-            problem, answer = benchmark.choices(row.columns)
-            problems.append(Problem(id=row.columns[str(benchmark.columns["id"])], problem=problem, answer=answer))
+            problem, answer = benchmark.from_row(row.columns)
+            name = str(row.columns[str(benchmark.columns["id"])])
+            problems.append(Problem(id=name, problem=problem, answer=answer))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{row.where}: not a row of {benchmark.title}: {error}") from error
     return problems

@@ -13,7 +13,7 @@ from typing import Any
 
 from unigrad.config import ConfigError
 from unigrad.data.rows import SUFFIXES
-from unigrad.evaluate.multiple_choice import arc_problem, gpqa_problem
+from unigrad.evaluate.hub_rows import arc_problem, gpqa_problem, olympiad_problem
 from unigrad.types import AnswerKind
 
 TINY = "tiny"
@@ -24,9 +24,9 @@ class Benchmark:
     """A problem set and how it is measured.
 
     title: its column in the paper's tables. samples: k of avg@k. hub: the id of its data set, with `split`, `subset`
-    and `columns`; None where no copy on the hub has one row a problem with a plain answer. choices: makes problem and
-    answer of a hub row whose options have columns of their own. kind: of the answers; None: told by each problem.
-    prompt_template: the only one that fits. path: the file itself.
+    and `columns`; None: it is made here, or a file. from_row: makes problem and answer of a hub row that does not hold
+    them as they are. kind: of the answers; None: told by each problem. prompt_template: the only one that fits. path:
+    the file itself.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Benchmark:
     split: str = "test"
     subset: str | None = None
     columns: Mapping[str, str | None] = field(default_factory=dict)
-    choices: Callable[[Mapping[str, Any]], tuple[str, str]] | None = None
+    from_row: Callable[[Mapping[str, Any]], tuple[str, str]] | None = None
     kind: AnswerKind | None = None
     prompt_template: str | None = None
     path: Path | None = None
@@ -50,14 +50,17 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         Benchmark(name="amc", title="AMC", samples=32, hub="AI-MO/aimo-validation-amc", split="train"),
         Benchmark(name="math500", title="MATH-500", hub="HuggingFaceH4/MATH-500", columns={"id": "unique_id"}),
         Benchmark(name="minerva", title="Minerva", hub="math-ai/minervamath"),
-        Benchmark(name="olympiadbench", title="Olympiad"),
+        Benchmark(
+            name="olympiadbench", title="Olympiad", hub="math-ai/olympiadbench",
+            from_row=olympiad_problem, columns={"id": "id"},
+        ),
         Benchmark(
             name="arc_c", title="ARC-c", hub="allenai/ai2_arc", subset="ARC-Challenge",
-            choices=arc_problem, columns={"id": "id"}, kind="choice",
+            from_row=arc_problem, columns={"id": "id"}, kind="choice",
         ),
         Benchmark(
             name="gpqa_diamond", title="GPQA", hub="Idavidrein/gpqa", subset="gpqa_diamond", split="train",
-            choices=gpqa_problem, columns={"id": "Record ID"}, kind="choice",
+            from_row=gpqa_problem, columns={"id": "Record ID"}, kind="choice",
         ),
         Benchmark(name="gsm8k", title="GSM8K", hub="openai/gsm8k", subset="main"),
         Benchmark(name=TINY, title="tiny", prompt_template="plain"),

@@ -1,4 +1,4 @@
-"""Hub data sets that keep a question and its options in columns of their own: one problem text and the right letter."""
+"""Hub data sets whose columns are not a problem and its answer: options, or several values, in columns of their own."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ def gpqa_problem(row: Mapping[str, Any]) -> tuple[str, str]:
     question = row["Question"].strip()
     options.sort(key=lambda option: hashlib.sha256(f"{question}\n{option}".encode()).digest())
     return lettered(question, options), LETTERS[options.index(right)]
+
+
+def olympiad_problem(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Problem and answer of a row of math-ai/olympiadbench, whose answer is a list of values between dollar signs."""
+    return row["question"], ", ".join(value.replace("$", "") for value in row["final_answer"])
 
 
 def lettered(question: str, options: Sequence[str]) -> str:

@@ -22,6 +22,8 @@ def test_chunks_hold_every_sample_once(problems: int, samples: int, rows: int) -
     listed = [pair for chunk in chunks for pair in chunk.pairs(names)]
     assert sorted(listed) == sorted((name, index) for name in names for index in range(samples))
     assert all(len(list(chunk.pairs(names))) <= max(rows, chunk.count) for chunk in chunks)
+    sizes = [chunk.stop - chunk.start for chunk in chunks if chunk.first == 0]
+    assert max(sizes) - min(sizes) < len(sizes) or len(sizes) == 1
     # A chunk is one call of the engine, whose keys tell blocks apart by their number.
     assert all(chunk.first % BLOCK == 0 and chunk.count <= BLOCK for chunk in chunks)
 

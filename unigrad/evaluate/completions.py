@@ -57,14 +57,14 @@ class Chunk:
 
 
 def cut(problems: int, samples: int, rows: int) -> list[Chunk]:
-    """Every sample of every problem, at most `rows` in a chunk (one problem's block may be more).
-
-    All problems come with a first block of samples, then with a second: the order does not depend on `rows`.
+    """Every sample of every problem, at most `rows` in a chunk (one problem's block may be more), in chunks of about
+    one size: all problems with a first block of samples, then with a second.
     """
     chunks = []
     for first in range(0, samples, BLOCK):
         count = min(BLOCK, samples - first)
-        step = max(1, rows // count)
+        calls = -(-problems // max(1, rows // count))
+        step = -(-problems // calls)
         chunks += [Chunk(start, min(start + step, problems), first, count) for start in range(0, problems, step)]
     return chunks
 

@@ -21,8 +21,9 @@ from unigrad.types import Problem
 
 ROUNDS = 4
 """How often a chunk fills the cache: more wastes less at the end of each chunk, and a kill costs more."""
-CPU_ROWS = 32
-"""At most in a chunk on a CPU, where more rows at once are hardly faster, and every minute counts after a kill."""
+CPU_WORK, CPU_ROWS = 4e12, 8
+"""On a CPU: parameters × tokens of a chunk, some minutes' work, but so many rows at least. More rows at once are hardly
+faster there, and what a kill costs grows with the chunk."""
 
 
 def load_model(model: str, protocol: Protocol) -> tuple[Policy, TorchEngine]:
@@ -77,7 +78,9 @@ class BenchmarkSampler:
         self._prompt_ids = [tuple(encode_prompt(self.template, each.problem, policy.tokenizer)) for each in problems]
         longest = _longest_row(self._prompt_ids, policy.max_positions, protocol, benchmark.name)
         rows = ROUNDS * (protocol.max_concurrent_tokens // longest)
-        self.chunks = cut(len(problems), samples, min(rows, CPU_ROWS) if policy.device.type == "cpu" else rows)
+        if policy.device.type == "cpu":
+            rows = min(rows, max(CPU_ROWS, int(CPU_WORK / (longest * policy.model.num_parameters()))))
+        self.chunks = cut(len(problems), samples, rows)
 
     def sample(self, chunk: Chunk, take: Callable[[Sampled], None]) -> None:
         """Give each of the chunk's completions to `take` as it ends."""

@@ -272,7 +272,7 @@ def _compare_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", metavar="DIR", help="where runs and results go (default: runs/compare-RECIPE)")
     parser.add_argument(
-        "--jobs", type=int, metavar="N", help="runs at once, sharing the cores (default: as many as cores)"
+        "--jobs", type=int, metavar="N", help="runs at once (default: one a GPU; without one, one a core)"
     )
     for key, _ in config_keys():
         parser.add_argument(f"--{key}", dest=key, default=argparse.SUPPRESS, help=argparse.SUPPRESS)

@@ -139,7 +139,7 @@ def test_a_run_that_fails_is_told_with_its_last_line_and_the_others_go_on(tmp_pa
     runs[0].folder.mkdir()
     (runs[0].folder / "config.yaml").write_text("train: {max_stepz: 3}", encoding="utf-8")
     told: list[str] = []
-    outcome = train(runs, 2, 1, told.append)
+    outcome = train(runs, 2, 1, (), told.append)
     assert outcome.failed == (runs[0],)
     assert outcome.stopped_by is None
     assert told[0] == "1 of 2 runs are there already"

@@ -14,9 +14,10 @@ from typing import Any
 from rich.console import Console
 
 from unigrad import __version__
+from unigrad.compare.devices import cores, gpus
 from unigrad.compare.measures import measure_all
 from unigrad.compare.plan import Comparison, plan
-from unigrad.compare.runs import check_free, cores, train
+from unigrad.compare.runs import check_free, train
 from unigrad.compare.sets import named_methods
 from unigrad.config import ConfigError
 from unigrad.measure.metrics import Measured
@@ -50,9 +51,11 @@ def compare(
     def say(line: str) -> None:
         console.print(line, markup=False, soft_wrap=True)
 
-    jobs = jobs or cores()
+    waiting = [run for run in comparison.runs if not run.is_finished]
+    spread = gpus(waiting[0].config.model.device) if waiting else ()
+    jobs = jobs or len(spread) or cores()
     # The threads of a run follow from --jobs alone, not from how many runs are left: on them hang its last bits.
-    outcome = train(comparison.runs, jobs, max(1, cores() // jobs), say)
+    outcome = train(comparison.runs, jobs, max(1, cores() // jobs), spread, say)
     if outcome.stopped_by is not None:
         again = comparison.command("--out", str(out), "--jobs", str(jobs))
         say(f"stopped; the same command goes on: {again}")

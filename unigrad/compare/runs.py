@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedWriter
@@ -36,15 +36,11 @@ class _Child:
     run: PlannedRun
     process: subprocess.Popen[bytes]
     start: float
+    gpu: str | None
 
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.start
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_free(runs: Sequence[PlannedRun]) -> None:
@@ -54,8 +50,10 @@ def check_free(runs: Sequence[PlannedRun]) -> None:
             _locked_log(run).close()
 
 
-def train(runs: Sequence[PlannedRun], jobs: int, threads: int, say: Callable[[str], None]) -> Outcome:
-    """Train those of `runs` that are not finished, `jobs` at a time with `threads` threads each.
+def train(
+    runs: Sequence[PlannedRun], jobs: int, threads: int, gpus: Sequence[str], say: Callable[[str], None]
+) -> Outcome:
+    """Train those of `runs` that are not finished, `jobs` at a time with `threads` threads each, spread over `gpus`.
 
     A run that fails leaves the others alone. SIGINT and SIGTERM are passed on to the runs, which finish their step,
     save and end; this returns once they have.
@@ -73,7 +71,8 @@ def train(runs: Sequence[PlannedRun], jobs: int, threads: int, say: Callable[[st
                 while waiting and len(running) < jobs and not received:
                     run = waiting.popleft()
                     say(f"{run.name}: {'goes on' if run.is_started else 'starts'}, see {run.log}")
-                    running.append(_start(run, threads))
+                    taken = Counter(child.gpu for child in running)
+                    running.append(_start(run, threads, min(gpus, key=lambda gpu: taken[gpu], default=None)))
                 for child in [child for child in running if child.process.poll() is not None]:
                     running.remove(child)
                     if child.run.is_finished and child.process.returncode == 0:
@@ -98,7 +97,7 @@ def train(runs: Sequence[PlannedRun], jobs: int, threads: int, say: Callable[[st
     return Outcome(tuple(failed), received[0] if received else None)
 
 
-def _start(run: PlannedRun, threads: int) -> _Child:
+def _start(run: PlannedRun, threads: int, gpu: str | None) -> _Child:
     command = [sys.executable, "-m", "unigrad", "train"]
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     if run.is_started:
@@ -113,9 +112,13 @@ def _start(run: PlannedRun, threads: int) -> _Child:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": str(threads),
+                **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}),
+            },
         )
-    return _Child(run, process, time.monotonic())
+    return _Child(run, process, time.monotonic(), gpu)
 
 
 def _locked_log(run: PlannedRun) -> BufferedWriter:

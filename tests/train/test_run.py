@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import random
 import resource
@@ -10,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -39,17 +42,31 @@ SMALL = {
 def command(run: Path, recipe: str = "tiny-hpt", **changes: object) -> list[str]:
     keys = {**SMALL, "output_dir": run, **{name.replace("__", "."): value for name, value in changes.items()}}
     options = [text for key, value in keys.items() for text in (f"--{key}", str(value))]
-    return [sys.executable, "-m", "unigrad", "train", recipe, *options]
+    return ["train", recipe, *options]
 
 
 def resume(run: Path, *options: str) -> list[str]:
-    return [sys.executable, "-m", "unigrad", "train", "--resume", str(run), *options]
+    return ["train", "--resume", str(run), *options]
 
 
-def finish(arguments: list[str], code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
+def program(arguments: list[str]) -> list[str]:
+    """A process of its own, for what cannot be done to this one."""
+    return [sys.executable, "-m", "unigrad", *arguments]
+
+
+@dataclass(frozen=True)
+class Printed:
+    stdout: str
+    stderr: str
+
+
+def finish(arguments: list[str], code: int = 0) -> Printed:
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+        ended = main(arguments)
+    printed = Printed(stdout.getvalue(), stderr.getvalue())
+    assert ended == code, printed
+    return printed
 
 
 def metrics(run: Path) -> list[dict[str, float]]:
@@ -117,7 +134,7 @@ def test_the_trained_model_loads_as_it_is(unstopped: Path) -> None:
 
 def test_the_saved_config_repeats_the_run(unstopped: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
-    finish([sys.executable, "-m", "unigrad", "train", str(unstopped / "config.yaml"), "--output_dir", str(again)])
+    finish(["train", str(unstopped / "config.yaml"), "--output_dir", str(again)])
     assert [without_times(line) for line in metrics(again)] == [without_times(line) for line in metrics(unstopped)]
     assert all(torch.equal(tensor, weights(again)[name]) for name, tensor in weights(unstopped).items())
 
@@ -128,9 +145,8 @@ def test_killed_at_three_arbitrary_moments_and_resumed_it_ends_with_the_same_wei
 ) -> None:
     run, moments = tmp_path / "run", random.Random(seed)
     for kill in range(3):
-        process = subprocess.Popen(
-            resume(run) if (run / "config.yaml").exists() else command(run), stdout=subprocess.DEVNULL
-        )
+        arguments = resume(run) if (run / "config.yaml").exists() else command(run)
+        process = subprocess.Popen(program(arguments), stdout=subprocess.DEVNULL)
         target = kill + moments.randrange(2)
         while process.poll() is None and (not (run / "metrics.jsonl").exists() or len(metrics_so_far(run)) <= target):
             time.sleep(0.01)
@@ -151,7 +167,7 @@ def test_a_stop_signal_finishes_the_step_saves_and_says_how_to_go_on(
     number: signal.Signals, unstopped: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    process = subprocess.Popen(command(run, train__save_steps=0), stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(program(command(run, train__save_steps=0)), stdout=subprocess.PIPE, text=True)
     while not (run / "metrics.jsonl").exists() or len(metrics_so_far(run)) < 2:
         assert process.poll() is None
         time.sleep(0.01)
@@ -191,7 +207,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint_and_says_so(tmp_path: Path) 
         resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
 
     done = subprocess.run(
-        resume(run, "--train.max_steps", "4"),
+        program(resume(run, "--train.max_steps", "4")),
         capture_output=True, text=True, timeout=300, check=False, preexec_fn=small_files_only,
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
@@ -231,8 +247,7 @@ def test_the_pure_methods_train(method: str, tmp_path: Path) -> None:
 def test_table_1_trains_through_one_trainer(choice: tuple[str, ...], tmp_path: Path) -> None:
     recipe, *options = choice
     run = tmp_path / "run"
-    _, _, _, _, *arguments = command(run, recipe, train__max_steps=2, train__eval_steps=0, train__tensorboard=False)
-    assert main(["train", *arguments, *options]) == 0
+    finish([*command(run, recipe, train__max_steps=2, train__eval_steps=0, train__tensorboard=False), *options])
     lines = metrics(run)
     assert [line["step"] for line in lines] == [1, 2]
     assert sum(line["train/updates"] for line in lines) > 0

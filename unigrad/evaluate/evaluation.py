@@ -264,6 +264,7 @@ def _sample_all(work: Sequence[tuple[Task, BenchmarkSampler]], verifier: Verifie
                 if not found.issuperset(chunk.pairs(task.ids)):
                     sampler.sample(chunk, recorder.add)
                     recorder.write()
+                    display.chunk_ended()
 
 
 def _rescore(tasks: Sequence[Task], say: Console) -> None:

@@ -20,6 +20,7 @@ class Display(LiveDisplay):
         self._done = self._first = done
         self._start = time.monotonic()
         self._right = self._truncated = self._tokens = 0
+        self._pace: float | None = None
 
     def advance(self, benchmark: str, samples: Sequence[Sample]) -> None:
         self._done += len(samples)
@@ -27,11 +28,16 @@ class Display(LiveDisplay):
         self._truncated += sum(sample.truncated for sample in samples)
         self._tokens += sum(sample.tokens for sample in samples)
         new, seconds = self._done - self._first, time.monotonic() - self._start
+        pace = seconds / new if self._pace is None else self._pace
         facts = (
             benchmark,
             f"right {self._right / new:.1%}",
             f"truncated {self._truncated / new:.1%}",
             f"{self._tokens / max(seconds, 1e-9):,.0f} tokens/s",
-            f"{clock(seconds / new * (self._total - self._done))} left",
+            f"{clock(pace * (self._total - self._done))} left",
         )
         self.show(self._done, "  ".join(facts))
+
+    def chunk_ended(self) -> None:
+        """Whole chunks tell the seconds a completion takes: within one, most of them end late."""
+        self._pace = (time.monotonic() - self._start) / (self._done - self._first)

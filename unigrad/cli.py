@@ -21,12 +21,13 @@ COMMANDS = ("train", "evaluate", "compare", "report", "algorithms")
 class _Parser(argparse.ArgumentParser):
     """Errors are one line and exit with 2."""
 
-    @property
-    def option_names(self) -> list[str]:
-        return [name for action in self._actions for name in action.option_strings]
-
     def error(self, message: str) -> NoReturn:
         raise ConfigError(message)
+
+    def unknown_option(self, argument: str) -> ConfigError:
+        name = argument.split("=", 1)[0]
+        close = difflib.get_close_matches(name, self._option_string_actions, n=1, cutoff=0.0)
+        return ConfigError(f"unknown option {name}; did you mean {close[0]}?")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -154,8 +155,7 @@ def _evaluate(arguments: list[str]) -> int:
         name = unknown[0].split("=", 1)[0]
         if not name.startswith("-"):
             raise ConfigError(f"unexpected argument {name!r}; one MODEL is evaluated, on --suite A,B")
-        close = difflib.get_close_matches(name, parser.option_names, n=1, cutoff=0.0)
-        raise ConfigError(f"unknown option {name}; did you mean {close[0]}?")
+        raise parser.unknown_option(name)
     options = vars(known)
     model, suite, rescore = (options.pop(name) for name in ("model", "suite", "rescore"))
     out, data, against = (Path(text) if (text := options.pop(name)) else None for name in ("out", "data", "against"))
@@ -308,8 +308,7 @@ def _report(arguments: list[str]) -> int:
     )
     options, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
-        close = difflib.get_close_matches(unknown[0], parser.option_names, n=1, cutoff=0.0)
-        raise ConfigError(f"unknown option {unknown[0]}; did you mean {close[0]}?")
+        raise parser.unknown_option(unknown[0])
     if not options.max_megabytes > 0:
         raise ConfigError(f"--max-megabytes {options.max_megabytes:g}: must be above 0")
 

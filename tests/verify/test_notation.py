@@ -71,6 +71,13 @@ def test_normalise(answer: str, normal: str) -> None:
         (r"1 \pm 2 \mp x", r"1 + 2 - x, 1 - 2 + x"),
         (r"(\pm 1, 2)", r"(\pm 1, 2)"),
         (r"5 \pmod 3", r"5 \pmod 3"),
+        (r"0.\overline{36}", r"\frac{36}{99}"),
+        (r"-2.1\overline{6}", r"-\frac{195}{90}"),
+        (r"1.25\overline{3}4", r"1.25\overline{3}4"),
+        ("7>k>1", "1 < k < 7"),
+        (r"7 \ge x_1 > -\frac{1}{2}", r"-\frac{1}{2} < x_1 \le  7"),
+        ("7 > k < 9", "7 > k < 9"),
+        ("a > b > c > d", "a > b > c > d"),
     ],
 )
 def test_what_math_verify_misreads_is_rewritten(answer: str, latex: str) -> None:

@@ -105,8 +105,27 @@ _SYMBOL = (
 )
 _SYMBOLS_AT_END = re.compile(rf" {_SYMBOL}{_POWER}(?:[ /*]{_SYMBOL}{_POWER})*$")
 
+
+def _repeating(match: re.Match[str]) -> str:
+    r"""0.1\overline{6} as the fraction (16 - 1)/90, which math-verify does not read out of it."""
+    whole, fixed, repeated = match.groups()
+    numerator = int(whole + fixed + repeated) - int(whole + fixed)
+    return rf"\frac{{{numerator}}}{{{'9' * len(repeated)}{'0' * len(fixed)}}}"
+
+
+def _upwards(match: re.Match[str]) -> str:
+    """7 > k > 1 as 1 < k < 7: math-verify reads only chains that grow."""
+    first, left, middle, right, last = (part.strip() for part in match.groups())
+    turned = {sign: "<" if sign in (">", r"\gt") else r"\le " for sign in (left, right)}
+    return f"{last} {turned[right]} {middle} {turned[left]} {first}"
+
+
+_GREATER = r"(>|\\gt(?![a-zA-Z])|\\geq?(?![a-zA-Z]))"
+_SIDE = r"((?:(?!\\[gl][et])[^<>=,])+)"
 _E_NOTATION = re.compile(r"(?P<number>[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)) ?[eE] ?(?P<exponent>[+-]?[0-9]{1,3})")
 _FORMULA_REWRITES: list[tuple[re.Pattern[str], _Replacement]] = [
+    (re.compile(r"(?<![0-9.])([0-9]{1,9})\.([0-9]{0,9})\\overline ?\{ ?([0-9]{1,9}) ?\}(?![0-9])"), _repeating),
+    (re.compile(rf"^{_SIDE}{_GREATER}{_SIDE}{_GREATER}{_SIDE}$"), _upwards),
     (re.compile(r"'+"), lambda match: "^{" + r"\prime " * len(match[0]) + "}"),  # math-verify drops the quote marks
     (re.compile(r"\\log ?_ ?(?:e|\{ ?e ?\})(?![a-zA-Z])"), r"\\ln"),  # math-verify reads \log_e 5 as 5
     (re.compile(r"(?<![A-Za-z])([eE])(?= ?_)"), r"\\mathcal{\1}"),  # E_{1} is none of its symbols

@@ -322,6 +322,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, capsys: pytest
         ("Qwen/Qwen2.5-Math-7B", "paper,ood", "Qwen2.5-Math-7B-paper-ood"),
         ("runs/tiny-hpt/final", "gsm8k", "tiny-hpt-final-gsm8k"),
         ("runs/tiny-hpt/checkpoint-40", "data/my.jsonl.gz", "tiny-hpt-checkpoint-40-my"),
+        ("runs/compare-tiny/hpt/seed-0/final", "amc", "hpt-seed-0-final-amc"),
         ("models/small.gguf", "amc", "small-amc"),
     ],
 )

@@ -65,7 +65,10 @@ def model_label(model: str) -> str:
     """What a model is called in a table and in a folder's name: `tiny-hpt-final` for runs/tiny-hpt/final."""
     path = Path(model)
     if path.name == "final" or path.name.startswith("checkpoint-"):
-        return f"{path.resolve().parent.name}-{path.name}"
+        run = path.resolve().parent
+        # A comparison's runs are METHOD/seed-S.
+        method = f"{run.parent.name}-" if run.name.startswith("seed-") else ""
+        return f"{method}{run.name}-{path.name}"
     return path.name.removesuffix(".gguf") or path.resolve().name
 
 

@@ -82,6 +82,24 @@ def test_no_demonstrations(tokenizer: PreTrainedTokenizerFast) -> None:
     assert report.lines() == ["1 problems, 0 with a demonstration"]
 
 
+def test_demonstrations_that_are_not_wanted_are_not_scored(tokenizer: PreTrainedTokenizerFast) -> None:
+    def refuse(attempts: Sequence[Attempt]) -> list[Score]:
+        assert not attempts
+        return []
+
+    prepared = prepare_problems(
+        PROBLEMS,
+        prompt_template("plain"),
+        tokenizer,
+        max_prompt_length=99,
+        max_demonstration_length=None,
+        scorer=refuse,
+    )
+    assert any(problem.solution is not None for problem in PROBLEMS)
+    assert all(each.demonstration is None for each in prepared.problems)
+    assert prepared.report.lines() == [f"{len(PROBLEMS)} problems"]
+
+
 def test_nothing_left(tokenizer: PreTrainedTokenizerFast) -> None:
     lengths = [len(encode_prompt(prompt_template("plain"), problem.problem, tokenizer)) for problem in PROBLEMS]
     message = rf"max_prompt_length of 2 tokens: the prompts have {min(lengths)} to {max(lengths)}\Z"

@@ -38,7 +38,7 @@ class PreparationReport:
     max_prompt_length: int
     dropped_long_prompts: tuple[str, ...]
     demonstrations: int
-    max_demonstration_length: int
+    max_demonstration_length: int | None
     dropped_long_demonstrations: tuple[str, ...]
     demonstrations_solved: int
     reasons: Mapping[Reason, int]
@@ -51,7 +51,9 @@ class PreparationReport:
     def lines(self) -> list[str]:
         """For the console."""
         kept = self.problems - len(self.dropped_long_prompts)
-        lines = [f"{kept} problems, {self.demonstrations} with a demonstration"]
+        lines = [f"{kept} problems"]
+        if self.max_demonstration_length is not None:
+            lines[0] += f", {self.demonstrations} with a demonstration"
         if self.demonstrations_right is not None:
             others = [f"{count} {reason}" for reason, count in self.reasons.items() if reason is not Reason.RIGHT]
             lines.append(
@@ -80,13 +82,14 @@ def prepare_problems(
     tokenizer: PreTrainedTokenizerBase,
     *,
     max_prompt_length: int,
-    max_demonstration_length: int,
+    max_demonstration_length: int | None,
     scorer: Scorer,
 ) -> Prepared:
     """Tokenise, drop what is over the limits (in tokens; nothing is ever cut), and score the demonstrations.
 
     A wrong demonstration stays, with its reward: an imperfect expert is part of the situation. An over-long one leaves
-    its problem without a demonstration: cut, it would lose its end token.
+    its problem without a demonstration: cut, it would lose its end token. Without a max_demonstration_length none is
+    looked at.
 
     Raises ValueError where no problem is left.
     """
@@ -104,9 +107,10 @@ def prepare_problems(
     solutions = [
         (position, problem.solution, tuple(encode_demonstration(problem.solution, tokenizer)))
         for position, (problem, _, _) in enumerate(kept)
-        if problem.solution is not None
+        if problem.solution is not None and max_demonstration_length is not None
     ]
-    short = [item for item in solutions if len(item[2]) <= max_demonstration_length]
+    limit = max_demonstration_length or 0
+    short = [item for item in solutions if len(item[2]) <= limit]
     scores = scorer([Attempt(kept[position][0], kept[position][1], solution) for position, solution, _ in short])
     demonstrations = {
         position: Trajectory(
@@ -128,9 +132,7 @@ def prepare_problems(
         ),
         demonstrations=len(demonstrations),
         max_demonstration_length=max_demonstration_length,
-        dropped_long_demonstrations=tuple(
-            kept[position][0].id for position, _, ids in solutions if len(ids) > max_demonstration_length
-        ),
+        dropped_long_demonstrations=tuple(kept[position][0].id for position, _, ids in solutions if len(ids) > limit),
         demonstrations_solved=sum(each.solved for each in demonstrations.values()),
         reasons=Counter(score.verdict.reason for score in scores),
     )

@@ -184,26 +184,26 @@ def _build(config: Config, folder: Path, resumed: Path | None, console: Console,
     policy = _load(model_source, config)
     _check_lengths(config, policy.max_positions)
 
-    def prepare(problems: list[Problem], name: str) -> list[PreparedProblem]:
+    def prepare(problems: list[Problem], name: str, max_demonstration_length: int | None) -> list[PreparedProblem]:
         prepared = prepare_problems(
             problems,
             template,
             policy.tokenizer,
             max_prompt_length=config.data.max_prompt_length,
-            max_demonstration_length=config.max_demonstration_length,
+            max_demonstration_length=max_demonstration_length,
             scorer=scorer,
         )
         for line in prepared.report.lines():
             console.print(f"{name}: {line}", markup=False, soft_wrap=True)
         return list(prepared.problems)
 
-    problems = prepare(train_set, "train")
+    problems = prepare(train_set, "train", config.max_demonstration_length)
     if not all(stage.samples for stage in stages) and all(each.demonstration is None for each in problems):
         raise ConfigError(
             f"method.name = {config.method.name!r} trains on demonstrations, and {config.data.train} holds none "
             "(column `solution`); use grpo"
         )
-    held_out = prepare(held_out_set, "held-out") if held_out_set else []
+    held_out = prepare(held_out_set, "held-out", None) if held_out_set else []
     engine = TorchEngine(
         policy.model,
         policy.tokenizer,

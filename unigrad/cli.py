@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from unigrad.config import Config, ConfigError, config_keys, load_config, recipe_families, type_name
+from unigrad.config import CONFIG_FILE, Config, ConfigError, config_keys, load_config, recipe_families, type_name
 
 DEFAULT_RECIPE = "tiny-hpt"
 DEFAULT_FAMILY = "tiny"
@@ -86,7 +86,7 @@ def _train(arguments: list[str]) -> int:
 
 
 def _resumed_config(run: str, overrides: dict[str, str]) -> Config:
-    path = Path(run) / "config.yaml"
+    path = Path(run) / CONFIG_FILE
     if not path.is_file():
         raise ConfigError(f"--resume {run}: no run there (it has no config.yaml)")
     return load_config(str(path), overrides)

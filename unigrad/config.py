@@ -25,6 +25,10 @@ NonNegative = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+CONFIG_FILE = "config.yaml"
+"""A run's effective configuration, in its folder and in each of its checkpoints."""
+
+
 class ConfigError(ValueError):
     """A usage or configuration error: one line saying what is wrong, where, and the nearest valid choice."""
 
@@ -355,6 +359,10 @@ class Config(Section):
     def flat(self) -> dict[str, Any]:
         """Every key by its dotted name."""
         return dict(flatten(self.model_dump(mode="json")))
+
+
+def one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
 
 
 def config_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

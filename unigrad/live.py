@@ -1,4 +1,4 @@
-"""What every long command shows as it goes: a live bar on a terminal, plain lines elsewhere, and time as a clock."""
+"""What every long command shows: a live bar on a terminal, plain lines elsewhere, time as a clock; and tables."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
+
+PLAIN_WIDTH = 180
+"""Columns of a table that goes to a file or a pipe, where no terminal's edge would fold it."""
+
+
+def table_console() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
 
 
 class LiveDisplay:

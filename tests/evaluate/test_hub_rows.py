@@ -46,22 +46,22 @@ def csv(path: Path, row: dict[str, Any]) -> None:
     pyarrow.csv.write_csv(pa.Table.from_pylist([row]), path)
 
 
-@pytest.mark.parametrize(
-    ("name", "file", "write", "row", "configuration"),
-    [
-        ("aime24", "data/train-00000-of-00001.parquet", parquet,
-         {"id": 60, "problem": QUESTION, "solution": "2", "answer": "2", "url": "", "year": "2024"}, None),
-        ("aime25", "test.jsonl", lines, {"problem": QUESTION, "answer": "2", "id": "0"}, None),
-        ("amc", "data/train-00000-of-00001.parquet", parquet,
-         {"id": 0, "problem": QUESTION, "answer": 2.0, "url": ""}, None),
-        ("math500", "test.jsonl", lines, MATH, None),
-        ("minerva", "test.jsonl", lines, {"question": QUESTION, "answer": "2"}, None),
-        ("olympiadbench", "test.jsonl", lines, OLYMPIAD, None),
-        ("arc_c", "ARC-Challenge/test-00000-of-00001.parquet", parquet, ARC, "ARC-Challenge"),
-        ("gpqa_diamond", "gpqa_diamond.csv", csv, GPQA, "gpqa_diamond"),
-        ("gsm8k", "main/test-00000-of-00001.parquet", parquet, GSM8K, "main"),
-    ],
-)  # fmt: skip
+CASES: list[tuple[str, str, Callable[[Path, dict[str, Any]], None], dict[str, Any], str | None]] = [
+    ("aime24", "data/train-00000-of-00001.parquet", parquet,
+     {"id": 60, "problem": QUESTION, "solution": "2", "answer": "2", "url": "", "year": "2024"}, None),
+    ("aime25", "test.jsonl", lines, {"problem": QUESTION, "answer": "2", "id": "0"}, None),
+    ("amc", "data/train-00000-of-00001.parquet", parquet,
+     {"id": 0, "problem": QUESTION, "answer": 2.0, "url": ""}, None),
+    ("math500", "test.jsonl", lines, MATH, None),
+    ("minerva", "test.jsonl", lines, {"question": QUESTION, "answer": "2"}, None),
+    ("olympiadbench", "test.jsonl", lines, OLYMPIAD, None),
+    ("arc_c", "ARC-Challenge/test-00000-of-00001.parquet", parquet, ARC, "ARC-Challenge"),
+    ("gpqa_diamond", "gpqa_diamond.csv", csv, GPQA, "gpqa_diamond"),
+    ("gsm8k", "main/test-00000-of-00001.parquet", parquet, GSM8K, "main"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "file", "write", "row", "configuration"), CASES)
 def test_a_row_of_each(
     name: str, file: str, write: Callable[[Path, dict[str, Any]], None], row: dict[str, Any],
     configuration: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -90,5 +90,4 @@ def test_a_row_of_each(
 
 
 def test_every_benchmark_of_the_hub_is_above() -> None:
-    (marker,) = [mark for mark in test_a_row_of_each.pytestmark if mark.name == "parametrize"]  # type: ignore[attr-defined]
-    assert {case[0] for case in marker.args[1]} == BENCHMARKS.keys() - {TINY}
+    assert {case[0] for case in CASES} == BENCHMARKS.keys() - {TINY}

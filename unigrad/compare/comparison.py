@@ -20,10 +20,9 @@ from unigrad.compare.plan import Comparison, plan
 from unigrad.compare.runs import check_free, train
 from unigrad.compare.sets import named_methods
 from unigrad.config import ConfigError
+from unigrad.files import replace_text
+from unigrad.live import table_console
 from unigrad.measure.metrics import Measured
-
-PLAIN_WIDTH = 180
-"""Columns of a table that goes to a file or a pipe, where no terminal's edge would fold it."""
 
 
 def compare(
@@ -45,8 +44,7 @@ def compare(
     comparison = plan(recipe, named_methods(methods, METHODS), seeds, out, overrides)
     check_free(comparison.runs)
     _check_methods(comparison)
-    console = Console(highlight=False)
-    console = console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+    console = table_console()
 
     def say(line: str) -> None:
         console.print(line, markup=False, soft_wrap=True)
@@ -92,13 +90,13 @@ def _report(
     for line in caption(found):
         console.print(line, markup=False, soft_wrap=not console.is_terminal)
     data = {**_settings(comparison), "runs": _runs(comparison, measured), "statistics": found.as_data()}
-    _write(out / "comparison.json", json.dumps(data, ensure_ascii=False, indent=2) + "\n")
+    replace_text(out / "comparison.json", json.dumps(data, ensure_ascii=False, indent=2) + "\n")
     made_by = f"unigrad {__version__}, torch {version('torch')}, {platform.platform()}."
     lines = [
         f"# Comparison: {comparison.recipe}", "", f"    {comparison.command()}", "", as_markdown(found), "",
         *(f"- {line}" for line in caption(found)), "", made_by, "", "![curves](curves.png)", "",
     ]  # fmt: skip
-    _write(out / "comparison.md", "\n".join(lines))
+    replace_text(out / "comparison.md", "\n".join(lines))
     by_tokens = all(run.config.train.max_tokens for run in comparison.runs)
     draw(measured, out / "curves.png", by_tokens=by_tokens)
     where = " ".join(shlex.quote(str(out / name)) for name in ("comparison.json", "comparison.md", "curves.png"))
@@ -145,9 +143,3 @@ def _runs(comparison: Comparison, measured: Mapping[str, Mapping[int, Measured]]
             }
         rows.append(row)
     return rows
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unigrad.config import Config, ConfigError, changed_keys, load_config
+from unigrad.config import CONFIG_FILE, Config, ConfigError, changed_keys, load_config
 
 RESERVED = {"output_dir": "--out", "method.name": "--methods", "train.seed": "--seeds and --first-seed"}
 """Keys that a comparison sets itself, and the options that say how."""
@@ -36,7 +36,7 @@ class PlannedRun:
 
     @property
     def is_started(self) -> bool:
-        return (self.folder / "config.yaml").is_file()
+        return (self.folder / CONFIG_FILE).is_file()
 
     @property
     def is_finished(self) -> bool:
@@ -93,7 +93,7 @@ def plan(
 def _check_same(run: PlannedRun) -> None:
     if not run.is_started:
         return
-    before = load_config(str(run.folder / "config.yaml"))
+    before = load_config(str(run.folder / CONFIG_FILE))
     # The folder's own name may differ: runs may be moved, or reached by another path.
     changed = changed_keys(before, run.config, ignoring=("output_dir",))
     if changed:

@@ -11,19 +11,12 @@ from rich import box
 from rich import table as rich_table
 
 from unigrad.compare.plan import Comparison
-from unigrad.measure.intervals import NOTHING, Interval, interval, paired_difference, percent
-from unigrad.measure.metrics import LAST_STEPS, Measured, Scores
+from unigrad.measure.accuracies import Accuracies, accuracies
+from unigrad.measure.intervals import NOTHING, Interval, paired_difference, percent
+from unigrad.measure.metrics import LAST_STEPS, Measured
 
 REFERENCE = "hpt"
 BASE = "base"
-
-
-@dataclass(frozen=True, slots=True)
-class Accuracies:
-    """Of one row, over its seeds; accuracy is None where no run is there."""
-
-    accuracy: Interval | None
-    by_level: dict[int, Interval]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +63,7 @@ def statistics(comparison: Comparison, measured: Mapping[str, Mapping[int, Measu
     base = {seed: run.base for runs in reversed(list(measured.values())) for seed, run in runs.items() if run.base}
     methods = {
         method: MethodStatistics(
-            accuracies=_accuracies([run.final for run in runs.values()]),
+            accuracies=accuracies([run.final for run in runs.values()]),
             difference=None if method == reference else paired_difference(finals[method], finals[reference]),
             tokens_generated=_mean(runs, lambda run: run.tokens_generated),
             tokens_trained=_mean(runs, lambda run: run.tokens_trained),
@@ -86,17 +79,7 @@ def statistics(comparison: Comparison, measured: Mapping[str, Mapping[int, Measu
         if budget and found and found.tokens < budget and run.method not in short:
             short.append(run.method)
     missing = tuple(run.name for run in comparison.runs if run.seed not in measured[run.method])
-    return Statistics(comparison, reference, _accuracies(list(base.values())), methods, missing, tuple(short))
-
-
-def _accuracies(scores: list[Scores]) -> Accuracies:
-    if not scores:
-        return Accuracies(None, {})
-    levels = sorted({level for each in scores for level in each.by_level})
-    return Accuracies(
-        interval([each.accuracy for each in scores]),
-        {level: interval([each.by_level[level] for each in scores if level in each.by_level]) for level in levels},
-    )
+    return Statistics(comparison, reference, accuracies(list(base.values())), methods, missing, tuple(short))
 
 
 def _mean(runs: Mapping[int, Measured], number: Callable[[Measured], float | None]) -> float | None:
@@ -120,12 +103,12 @@ def rows(found: Statistics) -> list[list[str]]:
         count = accuracy.count if accuracy else 0
         return method if count == total else f"{method} ({count} of {total} seeds)"
 
-    shown = [[name(BASE, found.base.accuracy), *_accuracy_cells(found.base, found.levels), *[""] * 6]]
+    shown = [[name(BASE, found.base.accuracy), *map(percent, found.base.cells(found.levels)), *[""] * 6]]
     for method, each in found.methods.items():
         shown.append(
             [
                 name(method, each.accuracies.accuracy),
-                *_accuracy_cells(each.accuracies, found.levels),
+                *map(percent, each.accuracies.cells(found.levels)),
                 percent(each.difference, signed=True),
                 _number(each.tokens_generated, 1e6, ".2f"),
                 _number(each.tokens_trained, 1e6, ".2f"),
@@ -135,10 +118,6 @@ def rows(found: Statistics) -> list[list[str]]:
             ]
         )
     return shown
-
-
-def _accuracy_cells(row: Accuracies, levels: list[int]) -> list[str]:
-    return [percent(row.accuracy), *(percent(row.by_level.get(level)) for level in levels)]
 
 
 def _number(value: float | None, unit: float, form: str) -> str:

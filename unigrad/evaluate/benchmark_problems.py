@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unigrad.config import ConfigError
+from unigrad.config import ConfigError, one_line
 from unigrad.data import load_problems
 from unigrad.data.rows import read_rows
 from unigrad.data.tiny import tiny_problems
@@ -54,11 +54,9 @@ def load_benchmark(benchmark: Benchmark, data: Path | None, limit: int | None) -
         else:
             problems, source = _hub_problems(benchmark, str(benchmark.hub), limit), f"hub: {benchmark.hub}"
     except (ValueError, OSError) as error:
-        if path or isinstance(error, ConfigError):
-            raise ConfigError(" ".join(str(error).split())) from error
-        raise ConfigError(
-            f"{benchmark.name}: {' '.join(str(error).split())}; {_give_a_copy(benchmark.name, data)}"
-        ) from error
+        if path:
+            raise ConfigError(one_line(error)) from error
+        raise ConfigError(f"{benchmark.name}: {one_line(error)}; {_give_a_copy(benchmark.name, data)}") from error
     if benchmark.kind is not None:
         problems = [replace(problem, kind=benchmark.kind) for problem in problems]
     return BenchmarkProblems(tuple(problems), source)

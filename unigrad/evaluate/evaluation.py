@@ -14,25 +14,24 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from unigrad import __version__
-from unigrad.config import ConfigError
+from unigrad.config import ConfigError, one_line
 from unigrad.data import prompt_template
 from unigrad.evaluate import folder as files
 from unigrad.evaluate.benchmark_problems import BenchmarkProblems, load_benchmark
-from unigrad.evaluate.completions import Sample, append, read, written
+from unigrad.evaluate.completions import append, read, written
 from unigrad.evaluate.exclusive import exclusive_solves, shared_benchmarks
 from unigrad.evaluate.progress import Display
 from unigrad.evaluate.protocol import AUTO, Protocol, differences, fingerprint, model_label
 from unigrad.evaluate.recorder import Recorder
 from unigrad.evaluate.results import averages, benchmark_results, method_of_intervals, tally
 from unigrad.evaluate.suites import Benchmark, Suite, requested
-from unigrad.evaluate.table import show, show_exclusive, table_console
+from unigrad.evaluate.table import show, show_exclusive
+from unigrad.live import table_console
 from unigrad.verify import Verifier
 
 if TYPE_CHECKING:
     from unigrad.evaluate.sampler import BenchmarkSampler
 
-RESCORED = 256
-"""Completions that are verified together."""
 _NOT_SAMPLED = ("model", "answers of")
 """Settings on which a completion does not depend, or that cannot be seen without the model: rescoring lets them be."""
 
@@ -210,7 +209,7 @@ def _samplers(
             for task in tasks
         ]
     except (ValueError, OSError) as error:
-        raise ConfigError(" ".join(str(error).split())) from error
+        raise ConfigError(one_line(error)) from error
     found = facts(policy)
     if "sampled_with" not in settings:
         templates = {sampler.benchmark.name: sampler.template.name for sampler in samplers}
@@ -244,7 +243,7 @@ def _sample(
         )  # fmt: skip
         return 1
     except (FloatingPointError, OSError) as error:
-        line = " ".join(str(error).split())
+        line = one_line(error)
         say.print(f"unigrad: error: {line}; the same command goes on", markup=False, soft_wrap=True)
         return 1
     return 0
@@ -260,8 +259,9 @@ def _sample_all(work: Sequence[tuple[Task, BenchmarkSampler]], verifier: Verifie
     with Display(say, sum(task.size for task, _ in work), sum(map(len, there)), label) as display:
         for (task, sampler), found in zip(work, there, strict=True):
             recorder = Recorder(task.path, found, verifier, partial(display.advance, task.benchmark.name))
+            ids = task.ids
             for chunk in sampler.chunks:
-                if not found.issuperset(chunk.pairs(task.ids)):
+                if not found.issuperset(chunk.pairs(ids)):
                     sampler.sample(chunk, recorder.add)
                     recorder.write()
                     display.chunk_ended()
@@ -278,11 +278,8 @@ def _rescore(tasks: Sequence[Task], say: Console) -> None:
                     f"{task.path} lacks completions that {files.RESULTS_FILE} counts; remove that to sample them"
                 )
             old = [sample for sample, _ in read(task.path)]
-            new: list[Sample] = []
-            for start in range(0, len(old), RESCORED):
-                part = old[start : start + RESCORED]
-                items = [(each.completion, problems[each.id].answer, problems[each.id].kind) for each in part]
-                new += [each.judged(verdict) for each, verdict in zip(part, verifier.verify_batch(items), strict=True)]
+            items = [(each.completion, problems[each.id].answer, problems[each.id].kind) for each in old]
+            new = [each.judged(verdict) for each, verdict in zip(old, verifier.verify_batch(items), strict=True)]
             rescored = task.path.with_suffix(".partial")
             rescored.unlink(missing_ok=True)
             append(rescored, new)

@@ -11,6 +11,8 @@ from typing import Any
 from unigrad.config import ConfigError
 from unigrad.evaluate.folder import read_results
 
+EXPLAINED = "Solved: more than half of the samples right. p: McNemar's exact test, two-sided."
+
 
 @dataclass(frozen=True, slots=True)
 class Exclusive:
@@ -39,6 +41,11 @@ class ExclusiveSolves:
     title: str
     overall: Exclusive
     by_level: dict[int, Exclusive]
+
+    @property
+    def parts(self) -> dict[str, Exclusive]:
+        """A table's columns by their names."""
+        return {**{f"level {level}": each for level, each in self.by_level.items()}, "overall": self.overall}
 
     def data(self) -> dict[str, Any]:
         levels = {str(level): each.data() for level, each in self.by_level.items()}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unigrad.config import ConfigError
+from unigrad.files import replace_text
 
 SETTINGS_FILE = "settings.json"
 RESULTS_FILE = "results.json"
@@ -51,10 +52,7 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 
 def write(path: Path, data: Mapping[str, Any]) -> None:
-    """Replaced whole: whoever reads it, and whoever is killed, finds the old or the new."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    replace_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
 @contextlib.contextmanager

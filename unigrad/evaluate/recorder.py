@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class Recorder:
     def __init__(
         self,
         path: Path,
-        written: set[tuple[str, int]],
+        written: Set[tuple[str, int]],
         verifier: Verifier,
         show: Callable[[Sequence[Sample]], None],
     ) -> None:
@@ -72,6 +72,5 @@ class Recorder:
                 for each, verdict in zip(waiting, verdicts, strict=True)
             ]
             append(self._path, samples)
-            self._written.update((each.id, each.index) for each in samples)
             self._show(samples)
         self._last = time.monotonic()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -79,6 +79,15 @@ def averages(suites: Iterable[Suite], benchmarks: Mapping[str, Mapping[str, Any]
             "interval": interval(sum(means[1:], start=means[0]) / len(means)),
         }
     return found
+
+
+def table_columns(results: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Key, title and numbers of each column of the paper's layout: the benchmarks of each suite, then its average."""
+    for suite in results["suites"]:
+        for name in suite["benchmarks"]:
+            yield name, results["benchmarks"][name]["title"], results["benchmarks"][name]
+        if suite["name"] is not None:
+            yield f"average of {suite['name']}", "Avg", results["averages"][suite["name"]]
 
 
 def method_of_intervals() -> dict[str, Any]:

@@ -11,16 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from unigrad.evaluate.bootstrap import CONFIDENCE
-from unigrad.evaluate.exclusive import Exclusive, ExclusiveSolves
+from unigrad.evaluate.exclusive import EXPLAINED, Exclusive, ExclusiveSolves
+from unigrad.evaluate.results import table_columns
 
-PLAIN_WIDTH = 180
-"""Columns of a table that goes to a file or a pipe, where no terminal's edge would fold it."""
 _QUIET_REASONS = ("right", "wrong")
-
-
-def table_console() -> Console:
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
 
 
 def show(results: Mapping[str, Any], console: Console) -> None:
@@ -39,7 +33,7 @@ def show_exclusive(found: Mapping[str, ExclusiveSolves], first: str, second: Pat
     """Print Table 4."""
     for solves in found.values():
         table = _table(f"{solves.title}: solved by {first} alone (+), by {second} alone (−)")
-        parts = {**{f"level {level}": each for level, each in solves.by_level.items()}, "overall": solves.overall}
+        parts = solves.parts
         _add_columns(table, ["", *parts])
         rows: dict[str, Callable[[Exclusive], str]] = {
             "N": lambda each: str(each.problems),
@@ -49,15 +43,11 @@ def show_exclusive(found: Mapping[str, ExclusiveSolves], first: str, second: Pat
         for name, cell in rows.items():
             table.add_row(name, *map(cell, parts.values()))
         console.print(table)
-    console.print(
-        "Solved: more than half of the samples right. p: McNemar's exact test, two-sided.",
-        markup=False,
-        soft_wrap=not console.is_terminal,
-    )
+    console.print(EXPLAINED, markup=False, soft_wrap=not console.is_terminal)
 
 
 def _accuracies(results: Mapping[str, Any]) -> Table:
-    columns = list(_columns(results))
+    columns = [(title, part) for _, title, part in table_columns(results)]
     table = _table("accuracy, %")
     _add_columns(table, ["model", *(title for title, _ in columns)])
     table.add_row(results["label"], *(_percent(part["accuracy"]) for _, part in columns))
@@ -66,15 +56,6 @@ def _accuracies(results: Mapping[str, Any]) -> Table:
     table.add_row("avg@", *(str(part.get("samples", "")) for _, part in columns))
     table.add_row("truncated, %", *(_percent(part.get("truncated")) for _, part in columns))
     return table
-
-
-def _columns(results: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The benchmarks of each suite, then its average."""
-    for suite in results["suites"]:
-        for name in suite["benchmarks"]:
-            yield results["benchmarks"][name]["title"], results["benchmarks"][name]
-        if suite["name"] is not None:
-            yield "Avg", results["averages"][suite["name"]]
 
 
 def _levels(results: Mapping[str, Any]) -> Table:

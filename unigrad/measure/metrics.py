@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from itertools import accumulate
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+
+from unigrad.files import json_lines
 
 METRICS_FILE = "metrics.jsonl"
 ROLLOUTS_FOLDER = "rollouts"
@@ -80,13 +81,7 @@ def metrics_lines(folder: Path) -> list[dict[str, Any]]:
     path = folder / METRICS_FILE
     if not path.is_file():
         return []
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
-    return lines
+    return list(json_lines(path))
 
 
 def curve(lines: Sequence[Mapping[str, Any]], metric: str) -> dict[int, float]:

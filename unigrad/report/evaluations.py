@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unigrad.evaluate.folder import is_finished, read_results
+from unigrad.evaluate.results import table_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +40,10 @@ class Evaluation:
         return found
 
     def columns(self) -> Iterator[Column]:
-        """In the paper's layout: the benchmarks of each suite, then its average."""
-        for suite in self.results["suites"]:
-            for name in suite["benchmarks"]:
-                yield _column(name, self.benchmarks[name]["title"], self.benchmarks[name])
-            if suite["name"] is not None:
-                yield _column(f"average of {suite['name']}", "Avg", self.results["averages"][suite["name"]])
+        """In the paper's layout."""
+        for key, title, part in table_columns(self.results):
+            low, high = part["interval"]
+            yield Column(key, title, part["accuracy"], (low, high))
 
     def pass_at_k(self, benchmark: str) -> dict[int, tuple[float, float, float]]:
         """By k: the value and its interval; empty where there was one sample, or the benchmark is not in it."""
@@ -61,8 +60,3 @@ def find_evaluations(paths: Sequence[Path]) -> list[Evaluation]:
         Evaluation(label if labels.count(label) == 1 else f"{label} ({folder.name})", folder, results)
         for label, (folder, results) in zip(labels, found, strict=True)
     ]
-
-
-def _column(key: str, title: str, part: Mapping[str, Any]) -> Column:
-    low, high = part["interval"]
-    return Column(key, title, part["accuracy"], (low, high))

@@ -124,12 +124,9 @@ def pass_curves(evaluations: Sequence[Evaluation]) -> Drawn | None:
     }
     if not titles:
         return None
-    columns = min(3, len(titles))
-    rows = -(-len(titles) // columns)
     with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 0.7 + (2.8 if rows > 1 else 3.6) * rows), layout="constrained")
-        panels: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for axes, (name, title) in zip(panels, titles.items(), strict=False):
+        figure, panels = _panels(len(titles), 2.8)
+        for axes, (name, title) in zip(panels, titles.items(), strict=True):
             for index, evaluation in enumerate(evaluations):
                 if curve := evaluation.pass_at_k(name):
                     values, lower, upper = zip(*curve.values(), strict=True)
@@ -139,9 +136,7 @@ def pass_curves(evaluations: Sequence[Evaluation]) -> Drawn | None:
             axes.set_xscale("log", base=2)
             axes.xaxis.set_major_formatter("{x:g}")
             _finish(axes, is_share=True)
-        _legend(figure, panels[: len(titles)])
-        for axes in panels[len(titles) :]:
-            axes.remove()
+        _legend(figure, panels)
     note = "Shares of the problems that k samples solve, unbiased; bands: 95% intervals from resampling the problems."
     return Drawn("fig2", "pass@k", note, figure)
 
@@ -216,24 +211,29 @@ def _lines(
     """A panel for each entry of `curves`, a line in it for each series; None where there is not a single point."""
     if not any(curve for panel in curves.values() for each in panel.values() for curve in each):
         return None
-    columns = min(3, len(curves))
-    rows = -(-len(curves) // columns)
     with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 0.7 + (2.6 if rows > 1 else 3.6) * rows), layout="constrained")
-        alike = len(shares) > 1
-        panels: list[Axes] = list(figure.subplots(rows, columns, squeeze=False, sharey=alike).flat)
-        for axes in panels[len(curves) :]:
-            axes.remove()
-        for axes, (panel, lines) in zip(panels, curves.items(), strict=False):
+        figure, panels = _panels(len(curves), 2.6, alike=len(shares) > 1)
+        for axes, (panel, lines) in zip(panels, curves.items(), strict=True):
             for index, (label, each) in enumerate(lines.items()):
                 draw_line(axes, each, label, index)
             axes.set_title(panel, loc="left", fontsize=10)
             axes.set_xlabel("step")
         # After all the lines: a limit set on one of the panels that share their scale stops it from growing.
-        for axes, panel in zip(panels, curves, strict=False):
+        for axes, panel in zip(panels, curves, strict=True):
             _finish(axes, is_share=panel in shares)
-        _legend(figure, panels[: len(curves)])
+        _legend(figure, panels)
     return Drawn(name, title, _note(series, averaged), figure)
+
+
+def _panels(count: int, row_height: float, alike: bool = False) -> tuple[Figure, list[Axes]]:
+    """Three beside each other at most; a single row is higher than `row_height` inches. alike: on one scale."""
+    columns = min(3, count)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(WIDTH, 0.7 + (row_height if rows > 1 else 3.6) * rows), layout="constrained")
+    panels: list[Axes] = list(figure.subplots(rows, columns, squeeze=False, sharey=alike).flat)
+    for axes in panels[count:]:
+        axes.remove()
+    return figure, panels[:count]
 
 
 def _finish(axes: Axes, is_share: bool) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from unigrad.config import ConfigError
+from unigrad.files import replace_text
 from unigrad.report.evaluations import Evaluation, find_evaluations
 from unigrad.report.runs import Run, find_runs, gather
 
@@ -53,6 +54,4 @@ def _write(runs: Sequence[Run], evaluations: Sequence[Evaluation], out: Path, bu
     folder = out.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {drawn.name: write(drawn, folder) for drawn in contents.figures}
-    partial = out.with_suffix(".partial")
-    partial.write_text(render(contents, pictures), encoding="utf-8")
-    partial.replace(out)
+    replace_text(out, render(contents, pictures))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unigrad.files import json_lines
 from unigrad.measure.metrics import ROLLOUTS_FOLDER
 
 
@@ -53,16 +53,11 @@ def questions(path: Path) -> Iterator[Question]:
     A step that straddles two epochs may hold a question twice: each time counts as one of its own.
     """
     lines: list[Mapping[str, Any]] = []
-    with path.open(encoding="utf-8") as file:
-        for text in file:
-            try:
-                line = json.loads(text)
-            except json.JSONDecodeError:
-                break
-            if lines and _begins(line, lines[-1]):
-                yield Question(lines)
-                lines = []
-            lines.append(line)
+    for line in json_lines(path):
+        if lines and _begins(line, lines[-1]):
+            yield Question(lines)
+            lines = []
+        lines.append(line)
     if lines:
         yield Question(lines)
 

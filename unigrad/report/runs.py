@@ -12,10 +12,9 @@ from typing import Any
 
 import yaml
 
-from unigrad.config import RESUMABLE_CHANGES, Config, ConfigError, flatten
+from unigrad.config import CONFIG_FILE, RESUMABLE_CHANGES, Config, ConfigError, flatten
 from unigrad.measure.metrics import Scores, curve, evaluated, metrics_lines
 
-CONFIG_FILE = "config.yaml"
 COMPARISON_FILE = "comparison.json"
 SEED_KEYS = ("train.seed", "tiny.seed")
 BY_METHOD = ("method.name", *SEED_KEYS, *RESUMABLE_CHANGES)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from unigrad.config import ConfigError
 from unigrad.evaluate import Exclusive, exclusive_solves
-from unigrad.measure.intervals import CONFIDENCE, NOTHING, Interval, interval, paired_difference, percent
+from unigrad.evaluate.exclusive import EXPLAINED
+from unigrad.measure.accuracies import accuracies
+from unigrad.measure.intervals import CONFIDENCE, NOTHING, Interval, paired_difference, percent
 from unigrad.measure.metrics import Scores
 from unigrad.report.evaluations import Evaluation
 from unigrad.report.runs import Run, Series, gate_threshold
@@ -66,17 +68,14 @@ def exclusive_tables(evaluations: Sequence[Evaluation]) -> tuple[list[Table], li
             problems.append(f"Table 4: {error}.")
             continue
         for solves in benchmarks.values():
-            parts = {**{f"level {level}": each for level, each in solves.by_level.items()}, "overall": solves.overall}
+            parts = solves.parts
             rows = [
                 ["absolute", *(f"+{each.first} / −{each.second}" for each in parts.values())],
                 ["percentage", *map(_shares, parts.values())],
                 ["p", *(f"{each.p_value:.2g}" for each in parts.values())],
             ]
             headings = [solves.title, *(f"{name} (N = {each.problems})" for name, each in parts.items())]
-            note = (
-                f"+: problems that {first.label} solves and {other.label} does not; −: the reverse. Solved: more than "
-                "half of the samples right. p: McNemar's exact test, two-sided."
-            )
+            note = f"+: problems that {first.label} solves and {other.label} does not; −: the reverse. {EXPLAINED}"
             title = f"Table 4: exclusive solves, {first.label} against {other.label}"
             found.append(Table(title, headings, rows, note))
     return found, problems
@@ -119,7 +118,7 @@ def _accuracies(title: str, series: Mapping[str, Series], what: str) -> Table:
     scores = [each for seeds in finals.values() for each in seeds.values()]
     levels = sorted({level for each in scores for level in each.by_level})
     reference = next((label for label, each in series.items() if each.method == REFERENCE), next(iter(series)))
-    numbers = {label: _row(list(seeds.values()), levels) for label, seeds in finals.items()}
+    numbers = {label: accuracies(list(seeds.values())).cells(levels) for label, seeds in finals.items()}
     best = frozenset(_best(list(numbers.values())))
     rows = [[label, *map(percent, row)] for label, row in numbers.items()]
     for row, (label, seeds) in zip(rows, finals.items(), strict=True):
@@ -132,16 +131,10 @@ def _accuracies(title: str, series: Mapping[str, Series], what: str) -> Table:
         run.seed: run.evaluations[0] for each in series.values() for run in each.runs.values() if 0 in run.evaluations
     }
     if before:
-        rows.insert(0, ["before training", *map(percent, _row(list(before.values()), levels)), "", "0"])
+        rows.insert(0, ["before training", *map(percent, accuracies(list(before.values())).cells(levels)), "", "0"])
         best = frozenset((row + 1, column) for row, column in best)
     headings = [what, "all", *(f"level {level}" for level in levels), f"vs {reference}", "steps"]
     return Table(title, headings, rows, _note(finals, reference), best)
-
-
-def _row(scores: Sequence[Scores], levels: Sequence[int]) -> list[Interval | None]:
-    shares = [[each.accuracy for each in scores]]
-    shares += [[each.by_level[level] for each in scores if level in each.by_level] for level in levels]
-    return [interval(values) if values else None for values in shares]
 
 
 def _best(rows: Sequence[Sequence[Interval | None]]) -> list[tuple[int, int]]:

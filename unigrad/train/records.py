@@ -10,6 +10,7 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from unigrad.files import replace_text
 from unigrad.measure.metrics import METRICS_FILE, ROLLOUTS_FOLDER
 from unigrad.train.weights_and_biases import WandbRun
 
@@ -66,6 +67,4 @@ def _forget_from(path: Path, step: int) -> None:
                 kept.append(line + "\n")
         except json.JSONDecodeError:
             break
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(kept), encoding="utf-8")
-    partial.replace(path)
+    replace_text(path, "".join(kept))

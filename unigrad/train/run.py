@@ -10,7 +10,7 @@ from typing import Literal
 from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
-from unigrad.config import RESUMABLE_CHANGES, Config, ConfigError, changed_keys, load_config
+from unigrad.config import CONFIG_FILE, RESUMABLE_CHANGES, Config, ConfigError, changed_keys, load_config, one_line
 from unigrad.data import (
     PreparedProblem,
     load_problems,
@@ -19,6 +19,7 @@ from unigrad.data import (
 )
 from unigrad.data.tiny import MODEL_PATH, tiny_problems
 from unigrad.evaluate import RewardFunctionScorer, VerifierScorer
+from unigrad.files import replace_text
 from unigrad.hybrid import Objective, method
 from unigrad.policy import Policy, find_architecture, load_policy
 from unigrad.rollout import TorchEngine
@@ -37,8 +38,6 @@ from unigrad.types import Problem, Scorer
 from unigrad.verify import Verifier
 from unigrad.verify.rewards import load_reward_function
 
-CONFIG_FILE = "config.yaml"
-
 
 def run(config: Config, *, resume: Path | None = None, dry_run: bool = False) -> int:
     """Train as `config` says, or go on with the run at `resume`. Returns the exit code (see `cli.main`).
@@ -56,7 +55,7 @@ def run(config: Config, *, resume: Path | None = None, dry_run: bool = False) ->
         try:
             trainer = _build(config, folder, resumed, console, stack)
         except (ValueError, OSError) as error:
-            raise ConfigError(" ".join(str(error).split())) from error
+            raise ConfigError(one_line(error)) from error
         for line in _plan(config, trainer):
             console.print(line, markup=False, soft_wrap=True)
         if dry_run:
@@ -85,7 +84,7 @@ def show_plan(config: Config) -> int:
             max_position_embeddings=config.model.max_position_embeddings,
         )
     except (ValueError, OSError) as error:
-        raise ConfigError(" ".join(str(error).split())) from error
+        raise ConfigError(one_line(error)) from error
     _check_lengths(config, getattr(architecture.get_text_config(decoder=True), "max_position_embeddings", None))
     console = Console(highlight=False)
     for line in plan_lines(config, stages, architecture, found):
@@ -98,9 +97,7 @@ def _train(config: Config, trainer: Trainer, last_step: int, stack: ExitStack, c
     wandb = WandbRun(folder, config) if config.train.wandb else None
     folder.mkdir(parents=True, exist_ok=True)
     # Replaced whole: a run killed here must still be one that can be resumed.
-    partial = (folder / CONFIG_FILE).with_suffix(".partial")
-    partial.write_text(config.dump(), encoding="utf-8")
-    partial.replace(folder / CONFIG_FILE)
+    replace_text(folder / CONFIG_FILE, config.dump())
     first_step = last_step + 1 if last_step else 0
     records = Records(folder, first_step, config.train.tensorboard, wandb)
     stack.callback(records.close)

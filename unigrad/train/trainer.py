@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from unigrad.config import Config
+from unigrad.config import CONFIG_FILE, Config
 from unigrad.data import PreparedProblem, questions_at_step
 from unigrad.evaluate import accuracy, sample_and_score
 from unigrad.hybrid import Decision, Mixture, Objective, decide, mix
@@ -212,7 +212,7 @@ class Trainer:
     def _save(self, position: Position) -> None:
         def write(folder: Path) -> None:
             self.policy.save_pretrained(folder)
-            (folder / "config.yaml").write_text(self.config.dump(), encoding="utf-8")
+            (folder / CONFIG_FILE).write_text(self.config.dump(), encoding="utf-8")
             checkpoint.write_state(folder, self.optimizer, self.policy, position)
 
         # Weights and two moments of the same size, with a margin for the rest.

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unigrad.config import Config, ConfigError
+from unigrad.config import Config, ConfigError, one_line
 
 ID_FILE = "wandb-run-id"
 
@@ -50,7 +50,7 @@ class WandbRun:
                 settings=wandb.Settings(console="off"),
             )
         except wandb.Error as error:
-            raise ConfigError(f"train.wandb = true: {' '.join(str(error).split())}") from error
+            raise ConfigError(f"train.wandb = true: {one_line(error)}") from error
 
     def log(self, metrics: Mapping[str, float | int]) -> None:
         finite = {key: value for key, value in metrics.items() if key != "step" and math.isfinite(value)}

@@ -13,7 +13,7 @@ from fractions import Fraction
 
 from unigrad.types import Reason
 from unigrad.verify.boxed import TAIL_CHARS, is_cut, last_boxed
-from unigrad.verify.notation import without_symbols
+from unigrad.verify.notation import FONT, without_symbols
 
 MAX_ANSWER_CHARS = 2_000
 """A longer answer is not read: no benchmark has one, and a parser of formulas takes very long over one."""
@@ -26,24 +26,12 @@ _FINAL_NUMBER = re.compile(
     r"|\.[0-9]+)"
 )
 
-_FONT = r"\\(?:text|textbf|textit|textrm|textsf|mbox|mathrm|mathbf|operatorname)\s*"
-_WHOLLY_TEXT = re.compile(_FONT + r"\{(?P<words>[^{}]*)\}")
+_WHOLLY_TEXT = re.compile(FONT + r"\{(?P<words>[^{}]*)\}")
 _WORDS = re.compile(r"[^\W\d_]{4,}(?:[ '-][^\W\d_]+)*")
-_ARTICLE = re.compile(r"(?:an?|the) ")
+_ARTICLE = re.compile(r"^(?:an?|the) ")
 _BASED = re.compile(r"(?P<digits>[0-9A-Za-z]+)_(?:\{ ?)?(?P<base>[0-9]+)(?: ?\})?")
 _PARTS = re.compile(r"[0-9]+(?::[0-9]+)+")
 _PAIR = re.compile(r"(?P<open>[(\[])[^()\[\]]*,[^()\[\]]*(?P<close>[)\]])")
-_NUMBER = re.compile(
-    r"(?<![\w.^])(?P<sign>[-−]?)\\?\$?(?P<number>"
-    r"\\[dtc]?frac\{-?[0-9]+\}\{[0-9]+\}"
-    r"|(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?(?:/[0-9]+)?"
-    r"|\.[0-9]+)"
-)
-
-_WHOLLY_TEXT = re.compile(
-    r"\\(?:text|textbf|textit|textrm|textsf|mbox|mathrm|mathbf|operatorname)\s*\{(?P<words>[^{}]*)\}"
-)
-_WORDS = re.compile(r"[^\W\d_]{4,}(?:[ '-][^\W\d_]+)*")
 _NUMBER = re.compile(
     r"(?P<variable>\\?[a-zA-Z]+(?:_(?:\w|\{\w+\}))?=)?(?P<sign>[+-]?)(?:"
     r"(?P<decimal>(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)"
@@ -131,16 +119,18 @@ def _equal(extracted: _Number, gold: _Number) -> bool:
 
 
 def _text(answer: str) -> str:
-    wrapped = _WHOLLY_TEXT.fullmatch(answer)
-    text = _SPACE.sub("", wrapped["words"] if wrapped else answer).rstrip(".")
+    text = _SPACE.sub("", _unwrapped(answer)).rstrip(".")
     return text[1:-1] if len(text) == 3 and text[0] == "(" and text[2] == ")" else text
 
 
 def _bare(answer: str) -> str:
     """An answer of words, without its case and its article."""
+    return _text(_ARTICLE.sub("", _unwrapped(answer).strip(" .").casefold()))
+
+
+def _unwrapped(answer: str) -> str:
     wrapped = _WHOLLY_TEXT.fullmatch(answer)
-    words = (wrapped["words"] if wrapped else answer).strip(" .")
-    return _text(_ARTICLE.sub("", words.casefold(), count=1) if _ARTICLE.match(words.casefold()) else words.casefold())
+    return wrapped["words"] if wrapped else answer
 
 
 def _number(answer: str) -> _Number | None:

@@ -25,12 +25,12 @@ _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "012345678
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 _RADICAL = re.compile(r"√ ?([0-9]+|[a-zA-Z])?")
 
-_FONT = r"\\(?:text|textbf|textit|textrm|textsf|mbox|mathrm|mathbf|operatorname)\s*"
+FONT = r"\\(?:text|textbf|textit|textrm|textsf|mbox|mathrm|mathbf|operatorname)\s*"
 _POWER = r"(?:\^(?:[0-9]|\{-?[0-9]\}))?"
 # A unit says no more than what is counted: "275 is wrong" and "3 or more" are other answers than 275 and 3.
 _CLAUSE = r"\b(?:is|not|wrong|incorrect|false|or|and|if)\b"
 # In text: cm, kg/m^3, erg s^{-1}, square units.
-_TEXT_UNIT = rf"{_FONT}\{{(?![^{{}}]*{_CLAUSE})(?:[A-Za-z^-][0-9]?|[ .,/]|\{{-?[0-9]\}})*\}}{_POWER}"
+_TEXT_UNIT = rf"{FONT}\{{(?![^{{}}]*{_CLAUSE})(?:[A-Za-z^-][0-9]?|[ .,/]|\{{-?[0-9]\}})*\}}{_POWER}"
 _TEXT_UNITS = rf"(?:{_TEXT_UNIT}|\\frac ?\{{ ?{_TEXT_UNIT} ?\}}\{{ ?{_TEXT_UNIT} ?\}})"
 
 _PLAIN_NUMBER = re.compile(r"-?[0-9]+(?:[.,][0-9]+)*")
@@ -49,13 +49,13 @@ _REWRITES: list[tuple[re.Pattern[str], _Replacement]] = [
         (r"(?<!\\)\\%", "%"),
         (r"\^ ?(?:\\(?:circ|degree)(?![a-zA-Z])|\{ ?\\(?:circ|degree) ?\})|\\degree(?![a-zA-Z])", ""),
         # An upright or bold number, and the upright i and e, which are no units.
-        (_FONT + r"\{ ?(-?[0-9][0-9.,]*|[ie%]|) ?\}", r"\1"),
+        (FONT + r"\{ ?(-?[0-9][0-9.,]*|[ie%]|) ?\}", r"\1"),
         # A number in text with its unit, and the words that announce it: "\text{45 eggs}", "\text{Total: }45".
-        (rf"^{_FONT}\{{ ?(-?[0-9][^{{}}]*)\}}$", r"\1"),
-        (rf"^{_FONT}\{{(?:[A-Za-z]+ )*(?:is|[A-Za-z]+ ?[:=]) ?\}} ?(?=.)", ""),
-        (rf" ?(?:\\pmod ?\{{ ?[0-9]+ ?\}}|{_FONT}\{{ ?\(mod [0-9]+\) ?\}})$", ""),
+        (rf"^{FONT}\{{ ?(-?[0-9][^{{}}]*)\}}$", r"\1"),
+        (rf"^{FONT}\{{(?:[A-Za-z]+ )*(?:is|[A-Za-z]+ ?[:=]) ?\}} ?(?=.)", ""),
+        (rf" ?(?:\\pmod ?\{{ ?[0-9]+ ?\}}|{FONT}\{{ ?\(mod [0-9]+\) ?\}})$", ""),
         # An option's letter in front of the answer itself: "(D) 48" where a number was asked for.
-        (r"^(?:" + _FONT + r"\{ ?\(?[A-E]\) ?\} ?|\([A-E]\) )(?=[^ ])", ""),
+        (r"^(?:" + FONT + r"\{ ?\(?[A-E]\) ?\} ?|\([A-E]\) )(?=[^ ])", ""),
         # A unit at the end, in \text or in plain words.
         (r"(?<=[0-9})i]) ?" + _TEXT_UNITS + r"(?: ?(?:(?:/|\\cdot|\\times) ?)?" + _TEXT_UNITS + r")* ?\.?$", ""),
         (r"(?<=[0-9]) (?!.*" + _CLAUSE + r")(?:[cmk]m|kg|[a-z]{4,})(?: [a-z]+)*" + _POWER + r" ?\.?$", ""),
@@ -95,7 +95,7 @@ _UNIT_NAMES = {
     }.items()
     for spelling in spellings.split()
 }
-_UNIT = re.compile(rf"(?:[0-9] ?|{_FONT}\{{ ?)(?:(?:square|sq|cubic) )?(?P<name>[A-Za-z.]+) ?\}}?{_POWER}[. ]*$")
+_UNIT = re.compile(rf"(?:[0-9] ?|{FONT}\{{ ?)(?:(?:square|sq|cubic) )?(?P<name>[A-Za-z.]+) ?\}}?{_POWER}[. ]*$")
 _UNIT_CHARS = 40
 _WORD = re.compile(r"[A-Za-z$]")
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from unigrad.policy import Policy, micro_batches
+from unigrad.policy.transformers_api import cache_argument
 
 Build = Callable[..., PreTrainedModel]
 
@@ -134,7 +135,8 @@ def test_checkpointing_recomputes_layers_and_leaves_the_cache_to_rollouts(
     statistics.logp_BT.sum().backward()
     assert len(calls) == 2
     assert not policy.model.training
-    assert policy.model(input_ids=torch.tensor([[1, 2]]), use_cache=True).past_key_values.get_seq_length() == 2
+    output = policy.model(input_ids=torch.tensor([[1, 2]]), use_cache=True)
+    assert output[cache_argument(policy.model)].get_seq_length() == 2
 
 
 def test_checkpointing_with_dropout_is_refused(tiny_model: Build, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -387,6 +387,12 @@ class TestBadInput:
             TorchEngine(make(config), tokenizer, max_concurrent_tokens=ROOM)
         assert "\n" not in str(error.value)
 
+    def test_a_forward_without_a_cache(self, llama: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(llama, "forward", lambda input_ids: None)
+        message = "cannot run LlamaForCausalLM: its forward takes no cache of earlier tokens' keys and values"
+        with pytest.raises(ValueError, match=message):
+            TorchEngine(llama, tokenizer, max_concurrent_tokens=ROOM)
+
     def test_an_encoder_decoder_model(self, tokenizer: Any) -> None:
         config = T5Config(vocab_size=VOCABULARY, d_model=16, d_ff=16, d_kv=8, num_layers=1, num_heads=2)
         with pytest.raises(ValueError, match="cannot run T5ForConditionalGeneration: it takes decoder-only models"):

@@ -216,7 +216,7 @@ def test_keys_and_values_are_those_of_the_real_cache(
     prompts = [Prompt(str(key), tuple(range(3, 23))) for key in range(4)]
     engine.generate(prompts, Sampling(num_generations=3, max_completion_length=30), 0)
     (cache,) = caches
-    real = sum(buffer.nbytes for layer in cache._layers for buffer in layer)
+    real = sum(buffer.nbytes for layer in cache.layers for buffer in (layer.keys, layer.values))
 
     rows, length = cache_rows(config, samples=True)
     model = dimensions(find_architecture(str(MODEL_PATH))[0])

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+
+from unigrad.policy.transformers_api import rope_parameters, text_config
 
 FACTS_FILE = "architectures.json"
 
@@ -39,7 +40,7 @@ def dimensions(config: PreTrainedConfig) -> Dimensions:
     """Of the model that `config` describes, counted on the model itself, without a byte of its weights."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-    text = config.get_text_config(decoder=True)
+    text = text_config(config)
     inputs, outputs = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     matrices = (p for p in model.parameters() if p.ndim >= 2 and p is not inputs and p is not outputs)
     return Dimensions(
@@ -73,9 +74,8 @@ def override_rope(config: PreTrainedConfig, *, rope_theta: float | None, max_pos
     keys = [f"model.{key}" for key, value in given.items() if value is not None]
     if not keys:
         return
-    text = config.get_text_config(decoder=True)
-    # Absent from the configs of architectures without rope; nested by layer type where there are several.
-    rope: dict[str, Any] = getattr(text, "rope_parameters", None) or {}
+    text = text_config(config)
+    rope = rope_parameters(text)
     if "rope_theta" not in rope:
         what = "several rotary embeddings" if rope else "no rotary position embedding"
         raise ValueError(f"architecture {text.model_type!r} has {what}; leave out {' and '.join(keys)}")

@@ -5,14 +5,10 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.utils import logging as hub_logging
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
@@ -23,10 +19,11 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging as transformers_logging
 
+from unigrad.policy import transformers_api
 from unigrad.policy.architecture import bundled_architectures, override_rope
 from unigrad.policy.policy import Policy
+from unigrad.versions import warn_of_untested
 
 DEVICES = ("cuda", "mps", "cpu")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -60,11 +57,12 @@ def load_policy(
         FileNotFoundError: a path with nothing there.
         ValueError: anything else that is wrong with the model, its tokenizer, the device or the dtype, in one line.
     """
+    warn_of_untested()
     torch_device = choose_device(device)
     compute_dtype = choose_dtype(dtype, torch_device)
     source = model_source(name_or_path)
     rope = {"rope_theta": rope_theta, "max_position_embeddings": max_position_embeddings}
-    with _quiet_transformers():
+    with transformers_api.quiet():
         model, tokenizer = _load(name_or_path, source, attn_implementation, rope)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -95,14 +93,13 @@ def find_architecture(
     is_hub_id = source == {"pretrained_model_name_or_path": name_or_path} and not Path(name_or_path).is_dir()
     found = "its folder"
     if is_hub_id:
-        # Not `from_pretrained` on the id: even with local_files_only the hub's client asks the hub who is calling.
-        cached = try_to_load_from_cache(name_or_path, "config.json")
-        if isinstance(cached, str):
-            source, found = {"pretrained_model_name_or_path": str(Path(cached).parent)}, "the local cache"
+        cached = transformers_api.cached_config_folder(name_or_path)
+        if cached is not None:
+            source, found = {"pretrained_model_name_or_path": str(cached)}, "the local cache"
         else:
             source, found = {}, "the bundled facts"
     try:
-        with _quiet_transformers():
+        with transformers_api.quiet():
             config = AutoConfig.from_pretrained(**source) if source else _bundled(name_or_path)
     except (OSError, KeyError) as error:
         raise ValueError(f"cannot read the config of {name_or_path}: {_one_line(error)}") from error
@@ -185,6 +182,8 @@ def model_source(name_or_path: str) -> dict[str, Any]:
 
 def _gguf(file: Path) -> dict[str, Any]:
     missing = [package for package in ("gguf", "accelerate") if importlib.util.find_spec(package) is None]
+    if not transformers_api.reads_gguf():
+        missing.append("transformers>=5.18")
     if missing:
         raise ValueError(f"reading {file} needs {' and '.join(missing)}: pip install 'unigrad[gguf]'")
     return {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
@@ -203,33 +202,13 @@ def _nearest_model(folder: Path) -> str:
     return f"; did you mean {inside[-1]}?" if inside else ""
 
 
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """No progress bars, retries or tables about weights: what matters in them is an error or a warning of ours."""
-    bars = transformers_logging.is_progress_bar_enabled()
-    verbosity, hub_verbosity = transformers_logging.get_verbosity(), hub_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    hub_logging.set_verbosity(logging.ERROR)
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        hub_logging.set_verbosity(hub_verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
-
-
 def _load(
     name: str, source: dict[str, Any], attn_implementation: str | None, rope: dict[str, Any]
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": attn_implementation}
     try:
         if "gguf_file" in source:
-            # Packed weights cannot be trained.
-            from transformers import GgufConfig
-
-            options["quantization_config"] = GgufConfig(dequantize=True)
+            options |= transformers_api.whole_gguf_weights()
         if any(value is not None for value in rope.values()):
             config = AutoConfig.from_pretrained(**source)
             override_rope(config, **rope)

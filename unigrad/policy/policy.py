@@ -6,7 +6,6 @@ rows, D hidden size.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from unigrad.policy import transformers_api
 from unigrad.policy.logprobs import token_logprobs
 from unigrad.policy.value_head import ValueHead
 
@@ -79,9 +79,7 @@ class Policy:
     @property
     def max_positions(self) -> int | None:
         """How many tokens the model was made for, prompt and completion together; None if its config does not say."""
-        # Absent from the configs of architectures without a limit, so this is the one place that may ask.
-        limit: int | None = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        return limit
+        return transformers_api.max_positions(self.model.config)
 
     def add_value_head(self) -> None:
         """Give the policy a fresh value head on its hidden states (PPO's critic shares the trunk)."""
@@ -175,10 +173,7 @@ def _enable_checkpointing(model: PreTrainedModel) -> None:
         raise ValueError(
             f"gradient checkpointing would turn on this model's dropout ({named}): set it to 0 in config.json"
         )
-    with warnings.catch_warnings():
-        # Deprecated for a name that the oldest supported transformers does not have.
-        warnings.simplefilter("ignore", FutureWarning)
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    transformers_api.enable_activation_checkpointing(model)
 
 
 def _check(rows: Sequence[Row], temperatures: Sequence[float], max_positions: int | None) -> None:

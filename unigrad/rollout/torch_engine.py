@@ -14,9 +14,9 @@ from itertools import groupby
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.cache_utils import DynamicLayer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from unigrad.policy import transformers_api
 from unigrad.rollout.engine import Completion, OnCompletion, Prompt, Sampling
 from unigrad.rollout.row_cache import RowCache
 from unigrad.rollout.sampler import draw, trajectory_generator
@@ -85,7 +85,7 @@ class TorchEngine:
         self._tokenizer = tokenizer
         self._max_concurrent_tokens = max_concurrent_tokens
         self._compute_dtype = None if compute_dtype == torch.float32 else compute_dtype
-        _check_architecture(model)
+        self._cache_argument = _checked_cache_argument(model)
         self._end_ids = _end_ids(model, tokenizer)
 
     def generate(
@@ -100,7 +100,7 @@ class TorchEngine:
         """
         if not prompts:
             return []
-        rows = _rows(prompts, sampling, seed, self._model.config.get_text_config(decoder=True).max_position_embeddings)
+        rows = _rows(prompts, sampling, seed, transformers_api.text_config(self._model.config).max_position_embeddings)
         length = max(len(row.prompt.token_ids) + row.room for row in rows)
         capacity = min(self._max_concurrent_tokens // length, len(rows))
         if capacity == 0:
@@ -108,8 +108,10 @@ class TorchEngine:
                 f"max_concurrent_tokens={self._max_concurrent_tokens} holds no completion: the longest prompt with its "
                 f"completion takes {length}"
             )
+        layers = len(transformers_api.growing_cache(self._model))
         with self._sampling_mode():
-            self._run(rows, sampling, RowCache(capacity, length, self._compute_dtype), capacity, on_completion)
+            cache = RowCache(layers, capacity, length, self._compute_dtype)
+            self._run(rows, sampling, cache, capacity, on_completion)
         n = sampling.num_generations
         return [[row.completion() for row in rows[start : start + n]] for start in range(0, len(rows), n)]
 
@@ -146,11 +148,12 @@ class TorchEngine:
             return prefixes
         # Padded on the right, where causal attention keeps it out of everything that is read.
         ids_PL = torch.tensor([[*prompt.token_ids[:-1], *[0] * longest][:longest] for prompt in prompts])
-        cache = DynamicCache(config=self._model.config)
-        self._model(ids_PL.to(self._model.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache = transformers_api.growing_cache(self._model)
+        self._model(ids_PL.to(self._model.device), use_cache=True, logits_to_keep=1, **{self._cache_argument: cache})
+        layers = transformers_api.keys_and_values(cache)
         for p, prompt in enumerate(prompts):
             length = len(prompt.token_ids) - 1
-            prefixes[prompt.key] = [(layer.keys[p, :, :length], layer.values[p, :, :length]) for layer in cache.layers]
+            prefixes[prompt.key] = [(keys[p, :, :length], values[p, :, :length]) for keys, values in layers]
         return prefixes
 
     def _step(self, active: list[_Row], sampling: Sampling, cache: RowCache) -> None:
@@ -166,8 +169,8 @@ class TorchEngine:
             ids_B1,
             attention_mask=seen_B11L,
             position_ids=positions_B[:, None],
-            past_key_values=cache,
             use_cache=True,
+            **{self._cache_argument: cache},
         ).logits
         uniforms_B = torch.tensor([row.generator.random() for row in active], dtype=torch.float64)
         drawn = (column.tolist() for column in draw(logits_B1V[:, -1], sampling, uniforms_B))
@@ -188,13 +191,12 @@ class TorchEngine:
     @contextmanager
     def _sampling_mode(self) -> Iterator[None]:
         model = self._model
-        attention = model.config._attn_implementation
         modes = [(module, module.training) for module in model.modules()]
         model.eval()
-        # The masks of `_step` are made for it; other implementations read them otherwise, or not at all.
-        model.set_attn_implementation("sdpa")
         try:
             with (
+                # The masks of `_step` are made for it; other implementations read them otherwise, or not at all.
+                transformers_api.attention(model, "sdpa"),
                 torch.inference_mode(),
                 torch.autocast(model.device.type, self._compute_dtype, enabled=self._compute_dtype is not None),
             ):
@@ -202,19 +204,22 @@ class TorchEngine:
         finally:
             # Inside a caller's autocast its cache outlives ours, and weights cast in inference mode cannot be trained.
             torch.clear_autocast_cache()
-            model.set_attn_implementation(attention)
             for module, training in modes:
                 module.training = training
 
 
-def _check_architecture(model: PreTrainedModel) -> None:
-    name = type(model).__name__
-    if model.config.is_encoder_decoder or model._is_stateful or not model._supports_attention_backend:
-        raise ValueError(f"the torch engine cannot run {name}: it takes decoder-only models with standard attention")
-    kinds = {type(layer) for layer in DynamicCache(config=model.config).layers} - {DynamicLayer}
+def _checked_cache_argument(model: PreTrainedModel) -> str:
+    cannot = f"the torch engine cannot run {type(model).__name__}"
+    stateful = transformers_api.is_stateful(model)
+    if model.config.is_encoder_decoder or stateful or not transformers_api.takes_any_attention(model):
+        raise ValueError(f"{cannot}: it takes decoder-only models with standard attention")
+    kinds = transformers_api.special_layers(model)
     if kinds:
-        names = ", ".join(sorted(kind.__name__ for kind in kinds))
-        raise ValueError(f"the torch engine cannot run {name}: every layer must have full attention, not {names}")
+        raise ValueError(f"{cannot}: every layer must have full attention, not {', '.join(kinds)}")
+    argument = transformers_api.cache_argument(model)
+    if argument is None:
+        raise ValueError(f"{cannot}: its forward takes no cache of earlier tokens' keys and values")
+    return argument
 
 
 def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

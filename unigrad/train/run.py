@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
-from transformers.utils.logging import disable_progress_bar
 
 from unigrad.config import CONFIG_FILE, RESUMABLE_CHANGES, Config, ConfigError, changed_keys, load_config, one_line
 from unigrad.data import (
@@ -22,6 +21,7 @@ from unigrad.evaluate import RewardFunctionScorer, VerifierScorer
 from unigrad.files import replace_text
 from unigrad.hybrid import Objective, method
 from unigrad.policy import Policy, find_architecture, load_policy
+from unigrad.policy.transformers_api import hide_progress_bars, max_positions
 from unigrad.rollout import TorchEngine
 from unigrad.train import checkpoint
 from unigrad.train.annotate import Annotator
@@ -46,7 +46,7 @@ def run(config: Config, *, resume: Path | None = None, dry_run: bool = False) ->
     """
     console = Console(highlight=False)
     # Its bars over the shards of each checkpoint would tear ours apart.
-    disable_progress_bar()
+    hide_progress_bars()
     folder = resume or Path(config.output_dir)
     last_step, resumed = _resume_point(config, folder) if resume else _fresh(config, folder)
     if config.train.wandb:
@@ -85,7 +85,7 @@ def show_plan(config: Config) -> int:
         )
     except (ValueError, OSError) as error:
         raise ConfigError(one_line(error)) from error
-    _check_lengths(config, getattr(architecture.get_text_config(decoder=True), "max_position_embeddings", None))
+    _check_lengths(config, max_positions(architecture))
     console = Console(highlight=False)
     for line in plan_lines(config, stages, architecture, found):
         console.print(line, markup=False, soft_wrap=True)

@@ -1,0 +1,146 @@
+"""What is used of transformers, and of the hub's client under it, beyond `from_pretrained`, `generate` and the
+documented arguments of a model's `forward`.
+
+Such names move between minor releases. They stand here alone, and tests/policy/test_transformers_api.py has a test for
+each: a release that moves one breaks that test, and not a user.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from unigrad.versions import with_window
+
+try:
+    import transformers
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.utils import logging as hub_logging
+    from transformers import Cache, DynamicCache, DynamicLayer, PreTrainedConfig, PreTrainedModel
+    from transformers.utils import logging as transformers_logging
+except ImportError as error:
+    raise ImportError(f"{error}; {with_window('transformers')}, {with_window('huggingface-hub')}") from error
+
+__all__ = ["Cache", "DynamicLayer"]
+
+
+def cache_argument(model: PreTrainedModel) -> str | None:
+    """What the model's `forward` calls the keys and values of earlier tokens; None where it takes none.
+
+    `cache` since transformers 5.24, `past_key_values` before and in models that come with their own code.
+    """
+    names = inspect.signature(model.forward).parameters
+    return next((name for name in ("cache", "past_key_values") if name in names), None)
+
+
+def growing_cache(model: PreTrainedModel) -> DynamicCache:
+    """An empty cache with the kind of layer that each of the model's layers needs."""
+    return DynamicCache(config=model.config)
+
+
+def special_layers(model: PreTrainedModel) -> list[str]:
+    """The kinds of the model's layers whose cache is not every earlier position's keys and values (windows, states)."""
+    kinds = {type(layer) for layer in growing_cache(model).layers} - {DynamicLayer}
+    return sorted(kind.__name__ for kind in kinds)
+
+
+def keys_and_values(cache: Cache) -> list[tuple[Tensor, Tensor]]:
+    """Of each layer, f[rows, heads, positions, head size] each."""
+    return [(layer.keys, layer.values) for layer in cache.layers]
+
+
+def is_stateful(model: PreTrainedModel) -> bool:
+    """Whether it folds earlier tokens into a state, which cannot be cut at a position."""
+    return bool(model._is_stateful)
+
+
+def takes_any_attention(model: PreTrainedModel) -> bool:
+    """Whether its attention goes through transformers' common interface, so that kernel and mask are ours to choose."""
+    return bool(model._supports_attention_backend)
+
+
+@contextmanager
+def attention(model: PreTrainedModel, kernel: str) -> Iterator[None]:
+    """The model attends with `kernel`, as `from_pretrained` names it, and afterwards with the one it had."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation(kernel)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+def enable_activation_checkpointing(model: PreTrainedModel) -> None:
+    """Layers recompute their activations in the backward pass, in training mode.
+
+    Raises:
+        ValueError: the architecture cannot.
+    """
+    options = {"use_reentrant": False}
+    if hasattr(model, "activation_checkpointing_enable"):  # since transformers 5.24
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+
+
+def reads_gguf() -> bool:
+    """Whether a GGUF file can be read rightly. Before transformers 5.18 its end token is read as its begin token."""
+    return hasattr(transformers, "GgufConfig")
+
+
+def whole_gguf_weights() -> dict[str, Any]:
+    """The option of `from_pretrained` that unpacks a GGUF file's weights: packed ones cannot be trained."""
+    return {"quantization_config": transformers.GgufConfig(dequantize=True)}
+
+
+def text_config(config: PreTrainedConfig) -> PreTrainedConfig:
+    """The part of a model's config that is its language model's; of a text model, the whole."""
+    text: PreTrainedConfig = config.get_text_config(decoder=True)
+    return text
+
+
+def max_positions(config: PreTrainedConfig) -> int | None:
+    """How many tokens the model was made for; None where its architecture has no limit."""
+    limit: int | None = getattr(text_config(config), "max_position_embeddings", None)
+    return limit
+
+
+def rope_parameters(config: PreTrainedConfig) -> dict[str, Any]:
+    """Of a text config, to be read and set: empty without a rotary embedding, nested where kinds of layers differ."""
+    parameters: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
+    return parameters
+
+
+def cached_config_folder(hub_id: str) -> Path | None:
+    """Where the hub's local cache holds the model's config.json; None where it does not. No network is asked."""
+    # Not `from_pretrained` on the id: even with local_files_only the hub's client asks the hub who is calling.
+    file = try_to_load_from_cache(hub_id, "config.json")
+    return Path(file).parent if isinstance(file, str) else None
+
+
+def hide_progress_bars() -> None:
+    """transformers' bars over the shards of a checkpoint are off from now on."""
+    transformers_logging.disable_progress_bar()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars, retries or tables about weights: what matters in them is an error or a warning of ours."""
+    bars = transformers_logging.is_progress_bar_enabled()
+    verbosity, hub_verbosity = transformers_logging.get_verbosity(), hub_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    hub_logging.set_verbosity(logging.ERROR)
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        hub_logging.set_verbosity(hub_verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()

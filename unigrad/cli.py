@@ -6,12 +6,15 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from unigrad.config import CONFIG_FILE, Config, ConfigError, config_keys, load_config, recipe_families, type_name
+from unigrad.versions import untested, version_lines, warn_of_untested
 
 DEFAULT_RECIPE = "tiny-hpt"
 DEFAULT_FAMILY = "tiny"
@@ -34,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command. Returns its exit code: 0 on success, 2 on a usage or configuration error, 1 on a failure at run
     time, and 128 plus the signal's number when a run was asked to stop."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _keep_dependencies_quiet()
     try:
         if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
             close = difflib.get_close_matches(arguments[0], COMMANDS, n=1, cutoff=0.0)
@@ -49,12 +53,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments[:1] == ["algorithms"]:
             return _algorithms(arguments[1:])
         parser = _Parser(prog="unigrad", description="One gradient for LLM post-training (arXiv:2509.04419).")
+        parser.add_argument(
+            "--version", action="store_true", help="print the versions of unigrad and what it stands on"
+        )
         commands = parser.add_subparsers(title="commands", metavar="COMMAND")
         commands.add_parser("train", help="train a model: unigrad train [RECIPE] [--section.key VALUE ...]")
         commands.add_parser("evaluate", help="measure a model: unigrad evaluate MODEL --suite paper")
         commands.add_parser("compare", help="train methods side by side: unigrad compare [RECIPE] --methods a,b,c")
         commands.add_parser("report", help="the paper's figures and tables of runs: unigrad report RUN [RUN ...]")
         commands.add_parser("algorithms", help="print Table 1, or the methods: every declaration as data")
+        if arguments == ["--version"]:
+            sys.stdout.write("\n".join(version_lines()) + "\n")
+            return 0
         if arguments and arguments[0] not in ("-h", "--help"):
             raise ConfigError(f"unknown option {arguments[0]!r}; see unigrad --help")
         parser.print_help()
@@ -62,6 +72,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         sys.stderr.write(f"unigrad: error: {error}\n")
         return 2
+    except Exception as error:
+        for line in untested():
+            error.add_note(f"not tested with {line}")
+        raise
+
+
+def _keep_dependencies_quiet() -> None:
+    """What they deprecate is for those who call them: the tests make an error of it, the terminal is the user's."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # Behind all other filters, so that one of the user's, or of the tests', comes first.
+    warnings.filterwarnings("ignore", category=FutureWarning, append=True)
 
 
 def _train(arguments: list[str]) -> int:
@@ -78,6 +99,7 @@ def _train(arguments: list[str]) -> int:
         raise ConfigError(f"--resume {resume} takes its configuration from the run; leave out the recipe {recipe!r}")
     config = _resumed_config(resume, options) if resume else load_config(recipe or DEFAULT_RECIPE, options)
 
+    warn_of_untested()
     from unigrad.train import run, show_plan
 
     if plan:
@@ -160,6 +182,7 @@ def _evaluate(arguments: list[str]) -> int:
     model, suite, rescore = (options.pop(name) for name in ("model", "suite", "rescore"))
     out, data, against = (Path(text) if (text := options.pop(name)) else None for name in ("out", "data", "against"))
 
+    warn_of_untested()
     from unigrad.evaluate.evaluation import evaluate
     from unigrad.evaluate.protocol import Protocol
 
@@ -229,6 +252,7 @@ def _compare(arguments: list[str]) -> int:
         if number is not None and number < least:
             raise ConfigError(f"{option} {number}: must be at least {least}")
 
+    warn_of_untested()
     from unigrad.compare.comparison import compare
 
     folder = Path(out or f"runs/compare-{Path(recipe).stem}")

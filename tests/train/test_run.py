@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from unigrad.cli import main
 from unigrad.hybrid import METHODS
+from unigrad.versions import environment
 
 SMALL = {
     "tiny.train_problems": 24,
@@ -188,6 +189,23 @@ def test_a_finished_run_resumes_to_nothing_and_can_be_made_longer(unstopped: Pat
     assert all(torch.equal(tensor, weights(short)[name]) for name, tensor in weights(unstopped).items())
     finish(resume(short))
     assert [line["step"] for line in metrics(short)] == list(range(7))
+
+
+def test_a_run_records_its_versions_and_says_where_it_goes_on_under_others(unstopped: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(unstopped, run)
+    recorded = run / "checkpoint-6" / "environment.json"
+    assert json.loads(recorded.read_text()) == json.loads((run / "environment.json").read_text()) == environment()
+    assert "other roundings" not in finish(resume(run)).stdout
+
+    recorded.write_text(json.dumps({**environment(), "torch": "1.0"}))
+    line = f"torch was 1.0 and is now {environment()['torch']}: the run may go on with other roundings\n"
+    assert line in finish(resume(run)).stdout
+
+    recorded.write_text("{")
+    assert f"{recorded} is damaged" in finish(resume(run), code=2).stderr
+    recorded.unlink()
+    finish(resume(run))
 
 
 def test_what_stands_in_the_way_of_a_run(unstopped: Path) -> None:

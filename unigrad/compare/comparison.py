@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import platform
 import shlex
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from unigrad import __version__
 from unigrad.compare.devices import cores, gpus
 from unigrad.compare.measures import measure_all
 from unigrad.compare.plan import Comparison, plan
@@ -23,6 +20,7 @@ from unigrad.config import ConfigError
 from unigrad.files import replace_text
 from unigrad.live import table_console
 from unigrad.measure.metrics import Measured
+from unigrad.versions import environment
 
 
 def compare(
@@ -91,7 +89,8 @@ def _report(
         console.print(line, markup=False, soft_wrap=not console.is_terminal)
     data = {**_settings(comparison), "runs": _runs(comparison, measured), "statistics": found.as_data()}
     replace_text(out / "comparison.json", json.dumps(data, ensure_ascii=False, indent=2) + "\n")
-    made_by = f"unigrad {__version__}, torch {version('torch')}, {platform.platform()}."
+    versions = environment()
+    made_by = f"unigrad {versions['unigrad']}, torch {versions['torch']}, {versions['platform']}."
     lines = [
         f"# Comparison: {comparison.recipe}", "", f"    {comparison.command()}", "", as_markdown(found), "",
         *(f"- {line}" for line in caption(found)), "", made_by, "", "![curves](curves.png)", "",
@@ -114,9 +113,7 @@ def _settings(comparison: Comparison) -> dict[str, Any]:
         "methods": list(comparison.methods),
         "seeds": list(comparison.seeds),
         "overrides": dict(comparison.overrides),
-        "versions": {"unigrad": __version__, **{name: version(name) for name in ("torch", "transformers")}},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
+        "versions": environment(),
         "configuration": shared,
         "changes": {
             name: {key: value for key, value in flat.items() if key not in shared and key != "output_dir"}

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from unigrad import __version__
 from unigrad.config import ConfigError, one_line
 from unigrad.data import prompt_template
 from unigrad.evaluate import folder as files
@@ -28,6 +25,7 @@ from unigrad.evaluate.suites import Benchmark, Suite, requested
 from unigrad.evaluate.table import show, show_exclusive
 from unigrad.live import table_console
 from unigrad.verify import Verifier
+from unigrad.versions import changed, environment
 
 if TYPE_CHECKING:
     from unigrad.evaluate.sampler import BenchmarkSampler
@@ -213,10 +211,12 @@ def _samplers(
     found = facts(policy)
     if "sampled_with" not in settings:
         templates = {sampler.benchmark.name: sampler.template.name for sampler in samplers}
-        settings["sampled_with"] = {**found, "prompt_templates": templates, "versions": _versions()}
+        settings["sampled_with"] = {**found, "prompt_templates": templates, "versions": environment()}
     for key, value in found.items():
         if (begun := settings["sampled_with"][key]) != value:
             say.print(f"{key} was {begun} and is now {value}: completions may differ in rounding", markup=False)
+    for line in changed(settings["sampled_with"]["versions"]):
+        say.print(f"{line}: completions may differ in rounding", markup=False, soft_wrap=True)
     return samplers
 
 
@@ -301,15 +301,10 @@ def _finish(out: Path, suites: Sequence[Suite], settings: Mapping[str, Any], tas
         "label": model_label(settings["model"]),
         "suites": [{"name": each.name, "benchmarks": [one.name for one in each.benchmarks]} for each in suites],
         "settings": settings,
-        "scored_with": {**_versions(), "math-verify": version("math-verify")},
+        "scored_with": environment(),
         "intervals": method_of_intervals(),
         "averages": averages(suites, found),
         "benchmarks": found,
     }
     files.write(out / files.SETTINGS_FILE, settings)
     files.write(out / files.RESULTS_FILE, results)
-
-
-def _versions() -> dict[str, str]:
-    installed = {name: version(name) for name in ("torch", "transformers", "numpy")}
-    return {"unigrad": __version__, **installed, "python": platform.python_version(), "platform": platform.platform()}

@@ -37,6 +37,7 @@ from unigrad.train.weights_and_biases import WandbRun, check_installed
 from unigrad.types import Problem, Scorer
 from unigrad.verify import Verifier
 from unigrad.verify.rewards import load_reward_function
+from unigrad.versions import changed, read_environment, write_environment
 
 
 def run(config: Config, *, resume: Path | None = None, dry_run: bool = False) -> int:
@@ -54,10 +55,13 @@ def run(config: Config, *, resume: Path | None = None, dry_run: bool = False) ->
     with ExitStack() as stack:
         try:
             trainer = _build(config, folder, resumed, console, stack)
+            moved = changed(read_environment(resumed)) if resumed else []
         except (ValueError, OSError) as error:
             raise ConfigError(one_line(error)) from error
         for line in _plan(config, trainer):
             console.print(line, markup=False, soft_wrap=True)
+        for line in moved:
+            console.print(f"{line}: the run may go on with other roundings", markup=False, soft_wrap=True)
         if dry_run:
             console.print("dry run: everything checks; nothing was written", markup=False)
             return 0
@@ -98,6 +102,7 @@ def _train(config: Config, trainer: Trainer, last_step: int, stack: ExitStack, c
     folder.mkdir(parents=True, exist_ok=True)
     # Replaced whole: a run killed here must still be one that can be resumed.
     replace_text(folder / CONFIG_FILE, config.dump())
+    write_environment(folder)
     first_step = last_step + 1 if last_step else 0
     records = Records(folder, first_step, config.train.tensorboard, wandb)
     stack.callback(records.close)

@@ -31,6 +31,7 @@ from unigrad.train.progress import Display
 from unigrad.train.records import Records
 from unigrad.train.update import UpdateReport, update
 from unigrad.types import Group, Reason, Scorer, Trajectory
+from unigrad.versions import write_environment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +214,7 @@ class Trainer:
         def write(folder: Path) -> None:
             self.policy.save_pretrained(folder)
             (folder / CONFIG_FILE).write_text(self.config.dump(), encoding="utf-8")
+            write_environment(folder)
             checkpoint.write_state(folder, self.optimizer, self.policy, position)
 
         # Weights and two moments of the same size, with a margin for the rest.

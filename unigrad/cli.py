@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from unigrad.config import CONFIG_FILE, Config, ConfigError, config_keys, load_config, recipe_families, type_name
-from unigrad.versions import untested, version_lines, warn_of_untested
 
 DEFAULT_RECIPE = "tiny-hpt"
 DEFAULT_FAMILY = "tiny"
@@ -63,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         commands.add_parser("report", help="the paper's figures and tables of runs: unigrad report RUN [RUN ...]")
         commands.add_parser("algorithms", help="print Table 1, or the methods: every declaration as data")
         if arguments == ["--version"]:
+            from unigrad.versions import version_lines
+
             sys.stdout.write("\n".join(version_lines()) + "\n")
             return 0
         if arguments and arguments[0] not in ("-h", "--help"):
@@ -73,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"unigrad: error: {error}\n")
         return 2
     except Exception as error:
+        from unigrad.versions import untested
+
         for line in untested():
             error.add_note(f"not tested with {line}")
         raise
@@ -98,6 +101,8 @@ def _train(arguments: list[str]) -> int:
     if resume and recipe:
         raise ConfigError(f"--resume {resume} takes its configuration from the run; leave out the recipe {recipe!r}")
     config = _resumed_config(resume, options) if resume else load_config(recipe or DEFAULT_RECIPE, options)
+
+    from unigrad.versions import warn_of_untested
 
     warn_of_untested()
     from unigrad.train import run, show_plan
@@ -182,6 +187,8 @@ def _evaluate(arguments: list[str]) -> int:
     model, suite, rescore = (options.pop(name) for name in ("model", "suite", "rescore"))
     out, data, against = (Path(text) if (text := options.pop(name)) else None for name in ("out", "data", "against"))
 
+    from unigrad.versions import warn_of_untested
+
     warn_of_untested()
     from unigrad.evaluate.evaluation import evaluate
     from unigrad.evaluate.protocol import Protocol
@@ -251,6 +258,8 @@ def _compare(arguments: list[str]) -> int:
     for option, number, least in (("--seeds", seeds, 1), ("--first-seed", first_seed, 0), ("--jobs", jobs, 1)):
         if number is not None and number < least:
             raise ConfigError(f"{option} {number}: must be at least {least}")
+
+    from unigrad.versions import warn_of_untested
 
     warn_of_untested()
     from unigrad.compare.comparison import compare

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,11 @@ def replace_text(path: Path, text: str) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
+
+
+def replace_json(path: Path, data: Mapping[str, Any]) -> None:
+    """An object, to be read by people too; replaced as `replace_text` does."""
+    replace_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:

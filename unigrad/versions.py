@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from unigrad import __version__
-from unigrad.files import replace_text
+from unigrad.files import replace_json
 
 ENVIRONMENT_FILE = "environment.json"
 """Beside each config.yaml of a run: what it ran on."""
@@ -57,7 +57,7 @@ def environment() -> dict[str, str]:
 
 
 def write_environment(folder: Path) -> None:
-    replace_text(folder / ENVIRONMENT_FILE, json.dumps(environment(), indent=2) + "\n")
+    replace_json(folder / ENVIRONMENT_FILE, environment())
 
 
 def read_environment(folder: Path) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from unigrad.compare.plan import Comparison, plan
 from unigrad.compare.runs import check_free, train
 from unigrad.compare.sets import named_methods
 from unigrad.config import ConfigError
-from unigrad.files import replace_text
+from unigrad.files import replace_json, replace_text
 from unigrad.live import table_console
 from unigrad.measure.metrics import Measured
 from unigrad.versions import environment
@@ -88,7 +87,7 @@ def _report(
     for line in caption(found):
         console.print(line, markup=False, soft_wrap=not console.is_terminal)
     data = {**_settings(comparison), "runs": _runs(comparison, measured), "statistics": found.as_data()}
-    replace_text(out / "comparison.json", json.dumps(data, ensure_ascii=False, indent=2) + "\n")
+    replace_json(out / "comparison.json", data)
     versions = environment()
     made_by = f"unigrad {versions['unigrad']}, torch {versions['torch']}, {versions['platform']}."
     lines = [

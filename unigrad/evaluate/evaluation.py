@@ -23,6 +23,7 @@ from unigrad.evaluate.recorder import Recorder
 from unigrad.evaluate.results import averages, benchmark_results, method_of_intervals, tally
 from unigrad.evaluate.suites import Benchmark, Suite, requested
 from unigrad.evaluate.table import show, show_exclusive
+from unigrad.files import replace_json
 from unigrad.live import table_console
 from unigrad.verify import Verifier
 from unigrad.versions import changed, environment
@@ -121,7 +122,7 @@ def _evaluate(
         found = exclusive_solves(out, against)
         show_exclusive(found, results["label"], against, console)
         solves = {name: each.data() for name, each in found.items()}
-        files.write(
+        replace_json(
             out / f"against-{against.resolve().name}.json", {"against": str(against), "exclusive_solves": solves}
         )
     say.print(f"written: {out / files.RESULTS_FILE}", markup=False, soft_wrap=True)
@@ -231,7 +232,7 @@ def _sample(
     import torch
 
     (out / "completions").mkdir(exist_ok=True)
-    files.write(out / files.SETTINGS_FILE, settings)
+    replace_json(out / files.SETTINGS_FILE, settings)
     try:
         with Verifier() as verifier:
             _sample_all(work, verifier, model_label(settings["model"]), say)
@@ -306,5 +307,5 @@ def _finish(out: Path, suites: Sequence[Suite], settings: Mapping[str, Any], tas
         "averages": averages(suites, found),
         "benchmarks": found,
     }
-    files.write(out / files.SETTINGS_FILE, settings)
-    files.write(out / files.RESULTS_FILE, results)
+    replace_json(out / files.SETTINGS_FILE, settings)
+    replace_json(out / files.RESULTS_FILE, results)

@@ -6,12 +6,11 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from unigrad.config import ConfigError
-from unigrad.files import replace_text
 
 SETTINGS_FILE = "settings.json"
 RESULTS_FILE = "results.json"
@@ -49,10 +48,6 @@ def read_results(folder: Path) -> dict[str, Any]:
     if not is_finished(folder):
         raise ConfigError(f"{folder} holds no finished evaluation (it has no {RESULTS_FILE})")
     return _read(folder / RESULTS_FILE)
-
-
-def write(path: Path, data: Mapping[str, Any]) -> None:
-    replace_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
 @contextlib.contextmanager

@@ -1,206 +1,244 @@
-r"""The many ways of writing one answer, brought to a common one: Unicode, spacing, units, option labels.
+r"""The many ways of writing one answer, brought to one: Unicode, fonts, spacing, plain-text mathematics, words.
 
+What is said in words stands between ⟨ and ⟩ afterwards, whether it came in `\text{...}` or without; all else is LaTeX.
 Nothing here can raise or take long: callers cut every text to a bounded length, and no pattern's time explodes with it.
 """
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 from collections.abc import Callable
+
+from unigrad.verify.words import is_symbol, is_weak, is_word, may_be_attached
+
+
+def _listed(words: str) -> list[str]:
+    return words.split()
+
 
 _SYMBOLS = str.maketrans(
     {chr(0xFEE0 + code): chr(code) for code in range(0x21, 0x7F)}  # full-width forms
     | dict.fromkeys("\xa0\u2009\u202f\u3000", " ")
-    | dict.fromkeys("€£¥", "")
+    | dict.fromkeys("\u200b\u200c\u200d\ufeff\ufe0f✓✔✅", "")
     | {
         "−": "-", "–": "-", "—": "-", "⁄": "/", "÷": "/", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "±": r"\pm ",
-        "π": r"\pi ", "∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ",
-        "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "′": "'", "°": r"^\circ ",
+        "∓": r"\mp ", "∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ",
+        "∖": r"\setminus ", "ℝ": r"\mathbb{R}", "≡": r"\equiv ", "∠": r"\angle ", "△": r"\triangle ", "∣": r"\mid ",
+        "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ", "≦": r"\le ", "≧": r"\ge ", "≠": r"\ne ",
+        "≈": r"\approx ", "≃": r"\approx ", "≅": r"\approx ", "′": "'", "’": "'", "°": r"^\circ ", "…": r"\ldots ",
+        "∧": " and ", "∨": " or ", "、": ",", "。": ".", "『": "", "』": "", "「": "", "」": "",
         "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
         "⅕": r"\frac{1}{5}", "⅖": r"\frac{2}{5}", "⅗": r"\frac{3}{5}", "⅘": r"\frac{4}{5}", "⅙": r"\frac{1}{6}",
         "⅚": r"\frac{5}{6}", "⅛": r"\frac{1}{8}", "⅜": r"\frac{3}{8}", "⅝": r"\frac{5}{8}", "⅞": r"\frac{7}{8}",
+        "€": "⟨euro⟩", "£": "⟨pound⟩", "¥": "⟨yuan⟩", "₹": "⟨rupee⟩", "¢": "⟨cent⟩",
+        "⟨": r"\langle ", "⟩": r"\rangle ", "℃": r"^\circ C", "Ω": r"\Omega ",
+    }
+    | {
+        letter: rf"\{name} "
+        for letter, name in zip(
+            "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨ",
+            _listed(
+        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi "
+        "psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi"
+    ),
+            strict=True,
+        )
     }
 )  # fmt: skip
-_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
-_SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
-_RADICAL = re.compile(r"√ ?([0-9]+|[a-zA-Z])?")
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿˣᵀ", "0123456789+-nxT")
+_SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿˣᵀ]+")
+_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+_SUBSCRIPT = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
+_RADICAL = re.compile(r"(?P<index>[∛∜√]) ?(?:(?P<argument>[0-9]+|[a-zA-Z])|(?=[({]))?")
+_RADICAL_INDEX = {"√": "", "∛": "[3]", "∜": "[4]"}
 
-FONT = r"\\(?:text|textbf|textit|textrm|textsf|mbox|mathrm|mathbf|operatorname)\s*"
-_POWER = r"(?:\^(?:[0-9]|\{-?[0-9]\}))?"
-# A unit says no more than what is counted: "275 is wrong" and "3 or more" are other answers than 275 and 3.
-_CLAUSE = r"\b(?:is|not|wrong|incorrect|false|or|and|if)\b"
-# In text: cm, kg/m^3, erg s^{-1}, square units.
-_TEXT_UNIT = rf"{FONT}\{{(?![^{{}}]*{_CLAUSE})(?:[A-Za-z^-][0-9]?|[ .,/]|\{{-?[0-9]\}})*\}}{_POWER}"
-_TEXT_UNITS = rf"(?:{_TEXT_UNIT}|\\frac ?\{{ ?{_TEXT_UNIT} ?\}}\{{ ?{_TEXT_UNIT} ?\}})"
-
-_PLAIN_NUMBER = re.compile(r"-?[0-9]+(?:[.,][0-9]+)*")
-_Replacement = str | Callable[[re.Match[str]], str]
-_REWRITES: list[tuple[re.Pattern[str], _Replacement]] = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"(?<!\\)\\!\s*", ""),
-        (r"(?<=[0-9])(?:\{,\}|,?\\[,;: ])\s*(?=[0-9]{3}(?![0-9]))", ","),  # 10{,}080 and 10\,080
-        (r"\{:\}", ":"),
-        (r"(?: |(?<!\\)\\[,;: ]|~|\\q?quad(?![a-zA-Z]))+", " "),
-        (r"(?<!\\)\\[()\[\]]|(?<!\\)\\?\$", ""),
-        (r"\\(?:left|right|displaystyle)(?![a-zA-Z])", ""),
-        (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
-        (r"\\\\\[[0-9.]+[a-z]{2}\]", r"\\\\"),  # the space between two rows of a matrix
-        (r"(?<!\\)\\%", "%"),
-        (r"\^ ?(?:\\(?:circ|degree)(?![a-zA-Z])|\{ ?\\(?:circ|degree) ?\})|\\degree(?![a-zA-Z])", ""),
-        # An upright or bold number, and the upright i and e, which are no units.
-        (FONT + r"\{ ?(-?[0-9][0-9.,]*|[ie%]|) ?\}", r"\1"),
-        # A number in text with its unit, and the words that announce it: "\text{45 eggs}", "\text{Total: }45".
-        (rf"^{FONT}\{{ ?(-?[0-9][^{{}}]*)\}}$", r"\1"),
-        (rf"^{FONT}\{{(?:[A-Za-z]+ )*(?:is|[A-Za-z]+ ?[:=]) ?\}} ?(?=.)", ""),
-        (rf" ?(?:\\pmod ?\{{ ?[0-9]+ ?\}}|{FONT}\{{ ?\(mod [0-9]+\) ?\}})$", ""),
-        # An option's letter in front of the answer itself: "(D) 48" where a number was asked for.
-        (r"^(?:" + FONT + r"\{ ?\(?[A-E]\) ?\} ?|\([A-E]\) )(?=[^ ])", ""),
-        # A unit at the end, in \text or in plain words.
-        (r"(?<=[0-9})i]) ?" + _TEXT_UNITS + r"(?: ?(?:(?:/|\\cdot|\\times) ?)?" + _TEXT_UNITS + r")* ?\.?$", ""),
-        (r"(?<=[0-9]) (?!.*" + _CLAUSE + r")(?:[cmk]m|kg|[a-z]{4,})(?: [a-z]+)*" + _POWER + r" ?\.?$", ""),
-        (r"(?<=[0-9]) ?(?:\\times|[x*]) ?10 ?(?=\^)", r"\\times 10"),  # 6.4 x 10^-7
-        (r"\\approx(?![a-zA-Z])", "="),
-        (r"^=", ""),
-        (r"^([0-9]{1,3}(?: [0-9]{3})+)$", lambda match: match[1].replace(" ", "")),  # 125 000
-        (r"^(-?[0-9]+) ([0-9]+)/([0-9]+)$", r"\1\\frac{\2}{\3}"),  # 3 1/2
-    )
-]
-
-_UNIT_NAMES = {
-    spelling: unit
-    for unit, spellings in {
-        "mm": "mm millimeter millimeters millimetre millimetres",
-        "cm": "cm centimeter centimeters centimetre centimetres",
-        "m": "m meter meters metre metres",
-        "km": "km kilometer kilometers kilometre kilometres",
-        "inch": "in inch inches",
-        "foot": "ft foot feet",
-        "yard": "yd yard yards",
-        "mile": "mi mile miles",
-        "mg": "mg milligram milligrams",
-        "g": "g gram grams",
-        "kg": "kg kilogram kilograms",
-        "second": "s sec second seconds",
-        "minute": "min minute minutes",
-        "hour": "h hr hrs hour hours",
-        "day": "day days",
-        "week": "week weeks",
-        "month": "month months",
-        "year": "year years",
-        "cent": "cent cents",
-        "dollar": "dollar dollars",
-        "am": "am a.m",
-        "pm": "pm p.m",
-    }.items()
-    for spelling in spellings.split()
-}
-_UNIT = re.compile(rf"(?:[0-9] ?|{FONT}\{{ ?)(?:(?:square|sq|cubic) )?(?P<name>[A-Za-z.]+) ?\}}?{_POWER}[. ]*$")
-_UNIT_CHARS = 40
-_WORD = re.compile(r"[A-Za-z$]")
-
-_SYMBOL = (
-    r"(?:[kMGTcmμµnpf]?(?:m|g|s|eV|Hz|J|W|Pa|N|V|A|K|L|T|C|F|mol|cal|bar|pc)|min|hr?|rad|deg|atm|AU|ly|yr"
-    r"|erg|dyn|ft|in|lb|oz|mi|yd|mph|Å)"
+_TEXT_FONTS = r"text|textbf|textit|textrm|textsf|texttt|textnormal|textup|textsc|emph|mbox|hbox"
+_MATH_FONTS = r"mathrm|mathbf|mathsf|mathit|mathtt|boldsymbol|bm|operatorname\*?|rm|bf|it|sf|tt"
+_FUNCTIONS = _listed(
+    "arcsin arccos arctan sinh cosh tanh sin cos tan cot sec csc log ln exp lim max min gcd lcm det deg arg dim ker"
 )
-_SYMBOLS_AT_END = re.compile(rf" {_SYMBOL}{_POWER}(?:[ /*]{_SYMBOL}{_POWER})*$")
+_GREEK = _listed(
+    "alpha beta gamma delta epsilon theta lambda mu sigma omega phi varphi rho tau psi pi Delta Omega Gamma Sigma"
+)
+
+_Replacement = str | Callable[[re.Match[str]], str]
 
 
-def _repeating(match: re.Match[str]) -> str:
-    r"""0.1\overline{6} as the fraction (16 - 1)/90, which math-verify does not read out of it."""
-    whole, fixed, repeated = match.groups()
-    numerator = int(whole + fixed + repeated) - int(whole + fixed)
-    return rf"\frac{{{numerator}}}{{{'9' * len(repeated)}{'0' * len(fixed)}}}"
+def _repeating_dots(match: re.Match[str]) -> str:
+    r"""0.\dot{1}4\dot{2} as 0.\overline{142}."""
+    return rf"{match[1]}\overline{{{''.join(character for character in match[2] if character.isdigit())}}}"
 
 
-def _upwards(match: re.Match[str]) -> str:
-    """7 > k > 1 as 1 < k < 7: math-verify reads only chains that grow."""
-    first, left, middle, right, last = (part.strip() for part in match.groups())
-    turned = {sign: "<" if sign in (">", r"\gt") else r"\le " for sign in (left, right)}
-    return f"{last} {turned[right]} {middle} {turned[left]} {first}"
+def _rules(*pairs: tuple[str, _Replacement]) -> list[tuple[re.Pattern[str], _Replacement]]:
+    return [(re.compile(pattern), replacement) for pattern, replacement in pairs]
 
 
-_GREATER = r"(>|\\gt(?![a-zA-Z])|\\geq?(?![a-zA-Z]))"
-_SIDE = r"((?:(?!\\[gl][et])[^<>=,])+)"
-_E_NOTATION = re.compile(r"(?P<number>[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)) ?[eE] ?(?P<exponent>[+-]?[0-9]{1,3})")
-_FORMULA_REWRITES: list[tuple[re.Pattern[str], _Replacement]] = [
-    (re.compile(r"(?<![0-9.])([0-9]{1,9})\.([0-9]{0,9})\\overline ?\{ ?([0-9]{1,9}) ?\}(?![0-9])"), _repeating),
-    (re.compile(rf"^{_SIDE}{_GREATER}{_SIDE}{_GREATER}{_SIDE}$"), _upwards),
-    (re.compile(r"'+"), lambda match: "^{" + r"\prime " * len(match[0]) + "}"),  # math-verify drops the quote marks
-    (re.compile(r"\\log ?_ ?(?:e|\{ ?e ?\})(?![a-zA-Z])"), r"\\ln"),  # math-verify reads \log_e 5 as 5
-    (re.compile(r"(?<![A-Za-z])([eE])(?= ?_)"), r"\\mathcal{\1}"),  # E_{1} is none of its symbols
-]
-_PLUS_MINUS, _MINUS_PLUS = re.compile(r"\\pm(?![a-zA-Z])"), re.compile(r"\\mp(?![a-zA-Z])")
-_BRACKETS = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
+_SPELLING = _rules(
+    # A backslash too many, as from a JSON string escaped twice. A matrix's \\ never stands before a command's name.
+    (r"\\\\(?=(?:[dtc]?frac|d?binom|sqrt|text|mathrm|boxed|pi|left|right|cdot|times|circ|infty|le|ge|leq"
+     r"|geq)\b)", r"\\"),
+    (r"(?<!\\)\\!\s*", ""),
+    (r"(?<=[0-9])(?: ?\{ ?, ?\}|\\,|\\ |\\;|\\:|,\\[,;: ])\s*(?=[0-9]{3}(?![0-9]))", ","),  # 10{,}080 and 10\,080
+    (r"(?<=[0-9])\{[,.]\}(?=[0-9])", "."),  # a decimal comma
+    (r"\{:\}", ":"),
+    (r"\\\\\[[0-9.]+[a-z]{2}\]", r"\\\\"),  # the space between two rows of a matrix
+    (r"(?<!\\)\\[()\[\]]", ""),
+    (r"\\text(?:bf|rm)?\{ ?\\?\$ ?\}|US\\?\$|(?<!\\)\\\$", " ⟨dollar⟩ "),
+    (r"(?<!\\)\$", ""),
+    (r"\\pounds(?![a-zA-Z])|\\text(?:sterling)(?![a-zA-Z])", "⟨pound⟩"),
+    (r"\\euro(?![a-zA-Z])|\\texteuro(?![a-zA-Z])", "⟨euro⟩"),
+    (r"(?: |(?<!\\)\\[,;: ]|~|\\q?quad|\\[hv]space\*?\{[^{}]*\})+", " "),
+    (
+        r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|tiny|small|normalsize|[lL]arge|LARGE|huge"
+        r"|Huge|limits|nolimits|checkmark|blacksquare|square|qed|ensuremath)(?![a-zA-Z])",
+        "",
+    ),
+    (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
+    (r"\\[dt]binom(?![a-zA-Z])", r"\\binom"),
+    (r"\\binom ?([0-9]) ?([0-9])", r"\\binom{\1}{\2}"),
+    (r"\{([^{}]*)\\choose([^{}]*)\}", r"\\binom{\1}{\2}"),
+    (r"\\(?:SI|qty)\*? ?\{([^{}]*)\} ?\{([^{}]*)\}", lambda match: rf"{match[1]} \text{{{_siunitx(match[2])}}}"),
+    (r"\\(?:num|ang) ?\{([^{}]*)\}", r"\1"),
+    (r"\\(?:si|unit) ?\{([^{}]*)\}", lambda match: rf" \text{{{_siunitx(match[1])}}}"),
+    (r"\\(?:color|textcolor) ?\{[^{}]*\} ?\{([^{}]*)\}", r"\1"),
+    (r"\\color ?\{[^{}]*\}", ""),
+    (r"\\(?:underline|cancel|textcircled|mathord|mathop|mathstrut) ?\{([^{}]*)\}", r"\1"),
+    (r"(\*\*|__|`)(?! )(.{1,200}?)(?<! )\1", r"\2"),  # markdown
+    (r"(?<!\\)\\%", "%"),
+    (r"\\(?:geqslant|geqq|geq|gee?)(?![a-zA-Z])|>=|=>", r"\\ge "),
+    (r"\\(?:leqslant|leqq|leq)(?![a-zA-Z])|<=", r"\\le "),
+    (r"\\gt(?![a-zA-Z])", ">"),
+    (r"\\lt(?![a-zA-Z])", "<"),
+    (r"\\neq(?![a-zA-Z])|\\not ?=|!=", r"\\ne "),
+    (r"\\(?:simeq|thickapprox|approxeq|cong)(?![a-zA-Z])|~=", r"\\approx "),
+    (r"\\(?:lbrace|rbrace)(?![a-zA-Z])", lambda match: r"\{" if "l" in match[0] else r"\}"),
+    (r"\\(?:lor|vee)(?![a-zA-Z])", " or "),
+    (r"\\(?:land|wedge)(?![a-zA-Z])", " and "),
+    (r"\\(?:varnothing|O(?![a-zA-Z]))", r"\\emptyset "),
+    (r"\\backslash(?![a-zA-Z])", r"\\setminus "),
+    (r"\\(?:dots[bcimo]?|cdots|ldots|hdots)(?![a-zA-Z])|\.\.\.", r"\\ldots "),
+    (r"\^ ?(?:\\(?:circ|degree)(?![a-zA-Z])|\{ ?\\(?:circ|degree) ?\})|\\(?:degree"
+     r"|textdegree)(?![a-zA-Z])", r"^\\circ "),
+    (r"([0-9]*\.[0-9]*)((?:\\dot ?\{?[0-9]\}?)[0-9]*(?:\\dot ?\{?[0-9]\}?)?)", _repeating_dots),
+    (r"(?<=[0-9])'(?=[0-9]{3}(?![0-9]))", ","),
+    (r"\*\*", "^"),
+    (r"(?<![\\a-zA-Z])(?:infinity|infty|inf)(?![a-zA-Z])", r"\\infty "),
+    (r"(?<![\\a-zA-Z])sqrt(?![a-zA-Z])", r"\\sqrt"),
+    (rf"(?<![\\a-zA-Z{{])({'|'.join(_GREEK)})(?![a-zA-Z])", r"\\\1 "),
+    (rf"(?<![\\a-zA-Z{{])({'|'.join(_FUNCTIONS)})(?=[ (\\0-9^_])(?! ?[a-zA-Z]{{2}})", r"\\\1"),
+    (rf"(?<![0-9 ~])\\(?:operatorname\*?|mathrm|text) ?\{{ ?({'|'.join(_FUNCTIONS)}) ?\}}", r"\\\1 "),
+    (r"\\sqrt ?(\[[^\[\]]*\])? ?\(([^()]*(?:\([^()]*\)[^()]*)*)\)",
+     lambda match: rf"\sqrt{match[1] or ''}{{{match[2]}}}"),
+    # An upright or bold number, and the upright i and e, which are no units.
+    (rf"\\(?:{_TEXT_FONTS}|{_MATH_FONTS}) ?\{{ ?([+-]?[0-9][0-9.,]*%?|%|) ?\}}", r"\1"),
+    (rf"\\(?:{_TEXT_FONTS}|{_MATH_FONTS}) ?\{{ ?([ie]) ?\}}", r"\1"),
+    (rf"\{{ ?\\(?:{_MATH_FONTS})(?![a-zA-Z]) ?([+-]?[0-9.,]+)\}}", r"\1"),
+    (rf"\{{ ?\\(?:{_MATH_FONTS})(?![a-zA-Z]) ?([^{{}}]*)\}}", lambda match: rf"\text{{{match[1]}}}"),
+    (r"\\(?:rm|bf|it|sf|tt)(?![a-zA-Z]) ?", ""),
+    (rf"(?<![0-9 ])\\(?:{_MATH_FONTS}) ?\{{ ?([A-Za-z]) ?\}}", r" \1"),
+)  # fmt: skip
+_IN_FONT = re.compile(rf"\\(?:{_TEXT_FONTS}|{_MATH_FONTS}) ?\{{((?:[^{{}}]|\{{[^{{}}]*\}})*)\}}")
+_CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+# In words: what may follow a letter's run are an apostrophe, a hyphen, abbreviation points, and a unit's power.
+_RUN = rf"(?:[A-Za-zµÅÀ-ÿ]+(?:['.-][A-Za-zÀ-ÿ]+)*\.?|[{_CJK}]+)"
+_WORDS_IN_FONT = re.compile(rf"{_RUN}(?:[ /]*{_RUN})*")
+_UNIT_POWER = re.compile(r"(?<=[A-Za-z])\^?(?:\{ ?-?[0-9] ?\}|-?[0-9])(?![0-9.:])")
+# Elsewhere: commands and environments are passed over, a run of letters may be words.
+_OUTSIDE = re.compile(
+    rf"⟨[^⟨⟩]*⟩|\\(?:begin|end) ?\{{[a-z*]+\}}|\\(?:mathbb|mathcal|mathfrak|overline|vec|hat|bar"
+    rf"|widehat) ?\{{[^{{}}]*\}}"
+    rf"|\\[A-Za-z]+|_ ?\{{[^{{}}]*\}}|(?P<words>{_RUN}(?:[ /]+(?:{_RUN}))*)"
+)
+_JOINED = _rules(
+    (r"⟩ ?(?:\\cdot|/|\*|-|\\times)? ?⟨", lambda match: "/" if "/" in match[0] else " "),
+    (r"⟨ *([^⟨⟩]*?) *⟩(?: ?\^ ?(?:-?[0-9]|\{ ?-?[0-9] ?\}))?", r"⟨\1⟩"),
+    (r"\\frac ?\{ ?⟨([^⟨⟩]*)⟩ ?\} ?\{ ?⟨([^⟨⟩]*)⟩ ?\}", r"⟨\1/\2⟩"),
+    (r"\( ?⟨([^⟨⟩]*)⟩ ?\)", r"⟨\1⟩"),
+    (r"⟩ ?(?:\\cdot|/|\*)? ?⟨", " "),
+    (r"(?<=.)\(? ?⟨(?:approximately|approx\.?|about|roughly)⟩ ?([^()]*)\)?$", r"\\approx \1"),
+)
+_PLAIN_NUMBER = re.compile(r"-?[0-9]+(?:[.,][0-9]+)*")
 
 
-def normalise(answer: str) -> str:
-    r"""`answer` without what carries no meaning.
-
-    That is spacing commands, `$`, \left and \right, degrees, a unit at the end, an option's letter in front of a value,
-    and the full stop; Unicode's signs, digits and exponents become LaTeX's.
-    """
+def spell(answer: str) -> str:
+    r"""`answer` in one spelling; of nothing but its words' case, punctuation within words and outer blanks is lost."""
     if _PLAIN_NUMBER.fullmatch(answer):
         return answer
     if not answer.isascii():
         answer = _SUPERSCRIPT.sub(lambda run: "^{" + run[0].translate(_SUPERSCRIPTS) + "}", answer)
-        answer = _RADICAL.sub(lambda root: rf"\sqrt{{{root[1]}}}" if root[1] else r"\sqrt", answer.translate(_SYMBOLS))
-    normal = " ".join(answer.split())
-    for pattern, replacement in _REWRITES:
-        normal = pattern.sub(replacement, normal)
-    return " ".join(normal.split()).rstrip(" .")
+        answer = _SUBSCRIPT.sub(lambda run: "_{" + run[0].translate(_SUBSCRIPTS) + "}", answer)
+        answer = _RADICAL.sub(_radical, answer.translate(_SYMBOLS))
+    text = " ".join(answer.replace("\x0crac", r"\frac").split())
+    for pattern, replacement in _SPELLING:
+        text = pattern.sub(replacement, text)
+    text = _IN_FONT.sub(lambda font: f" {_words_in_font(font[1])} ", text)
+    text = _OUTSIDE.sub(_word_outside, " ".join(text.split()))
+    for pattern, replacement in _JOINED:
+        text = pattern.sub(replacement, text)
+    return " ".join(text.split()).rstrip(" .,;") if text.strip(" .,;") else ""
 
 
-def units_clash(extracted: str, gold: str) -> bool:
-    """Whether two answers, as they were written, end in different units, both of them known: 27 m and 27 cm."""
-    if _WORD.search(gold) is None:
-        return False
-    gold_unit = _unit(gold)
-    return gold_unit is not None and _unit(extracted) not in (None, gold_unit)
+def unwrap_gold(answer: str) -> str:
+    """A gold answer without the list of one text that some data sets keep it in: `["256"]`."""
+    stripped = answer.strip()
+    if stripped[:2] in ('["', "['") and stripped[-2:] in ('"]', "']"):
+        try:
+            items = json.loads(stripped) if stripped[1] == '"' else ast.literal_eval(stripped)
+        except (ValueError, SyntaxError):
+            return answer
+        return ", ".join(str(item) for item in items)
+    return answer
 
 
-def without_symbols(answer: str) -> str:
-    """A normalised answer without the unit symbols after its last blank: 5800 K, 3 m/s.
-
-    Only for comparing with a plain number: elsewhere the m may be a variable.
-    """
-    return _SYMBOLS_AT_END.sub("", answer)
+def _radical(match: re.Match[str]) -> str:
+    argument = f"{{{match['argument']}}}" if match["argument"] else ""
+    return rf"\sqrt{_RADICAL_INDEX[match['index']]}{argument}"
 
 
-def as_latex(answer: str) -> str:
-    """A normalised answer in what math-verify reads rightly: without help it takes 4e33 for 4·e + 33, and y' for y."""
-    number = _E_NOTATION.fullmatch(answer)
-    if number is not None:
-        return rf"{number['number']} \times 10^{{{number['exponent']}}}"
-    for pattern, replacement in _FORMULA_REWRITES:
-        answer = pattern.sub(replacement, answer)
-    if _PLUS_MINUS.search(answer) is None:
-        return answer
-    return ", ".join(both for item in _items(answer) for both in _both_signs(item))
+def _siunitx(unit: str) -> str:
+    r"""\kilo\meter\per\second as words."""
+    return re.sub(r"\\per(?![a-z])", "/", unit).replace("\\", " ").replace(".", " ")
 
 
-def _unit(answer: str) -> str | None:
-    """The unit at the end of an answer, if it is one that is known; of money, before it."""
-    answer = answer.strip()
-    if answer.startswith(r"\$") or (answer.startswith("$") and answer.count("$") == 1):
-        return "dollar"
-    match = _UNIT.search(" ".join(answer[-_UNIT_CHARS:].replace("~", " ").strip("$ ").split()))
-    return _UNIT_NAMES.get(match["name"].lower().rstrip(".")) if match else None
+def _words_in_font(content: str) -> str:
+    """The runs of letters of a text as words; its numbers and signs as they are."""
+    content = re.sub(r"\\(?:cdot|times|,|;|:| )|\{\}", " ", content).strip()
+    if re.fullmatch(r"[0-9A-Z]*[0-9][A-Z][0-9A-Z]*|[A-Z]+[0-9]+[A-Z0-9]*", content):  # digits of a base: A3F
+        return content
+    content = (
+        _UNIT_POWER.sub(lambda power: power[0] if power.string[: power.start()].endswith("base") else "", content)
+        if not re.search(r"[A-Za-z] ?[=<>]", content)
+        else content
+    )
+    return _WORDS_IN_FONT.sub(lambda words: f"⟨{words[0]}⟩", content)
 
 
-def _items(answer: str) -> list[str]:
-    """The items of a list, cut at the commas outside all brackets."""
-    depth, start, items = 0, 0, []
-    for position, character in enumerate(answer):
-        depth += _BRACKETS.get(character, 0)
-        if character == "," and depth == 0:
-            items.append(answer[start:position])
-            start = position + 1
-    return [item.strip() for item in [*items, answer[start:]]]
-
-
-def _both_signs(item: str) -> list[str]:
-    r"""An item with \pm as two: math-verify reads no \pm within a fraction. Pairs and sets are left as they are."""
-    if _PLUS_MINUS.search(item) is None or item.startswith(("(", "[", r"\{")):
-        return [item]
-    return [_MINUS_PLUS.sub(minus, _PLUS_MINUS.sub(plus, item)) for plus, minus in (("+", "-"), ("-", "+"))]
+def _word_outside(match: re.Match[str]) -> str:
+    words = match["words"]
+    if words is None:
+        return match[0]
+    before, after = match.string[: match.start()], match.string[match.end() :]
+    tokens = words.split(" ")
+    number = re.search(r"(?:[0-9] ?|[})] )$", before) is not None or re.match(r" ?[0-9]", after) is not None
+    marked = [
+        (is_word(token) and (number or not is_symbol(token) or len(tokens) > 1))
+        or (is_weak(token) and before.endswith(tuple("0123456789 ")))
+        for token in tokens
+    ]
+    if before[-1:].isdigit() or before[-1:] in ("}", ")"):  # attached: 24cm is a quantity, 2ab a product
+        marked[0] = may_be_attached(tokens[0]) or (marked[0] and tokens[0].islower() and len(tokens[0]) > 3)
+    if (after[:1] in ("^", "_") and not is_symbol(tokens[-1]) and not number) or after[:1] == "(":
+        marked[-1] = False
+    if not any(marked):
+        return words
+    first, last = marked.index(True), len(marked) - marked[::-1].index(True)
+    while (
+        first and (is_weak(tokens[first - 1]) or tokens[first - 1].lower() in ("a", "the")) and before[-1:] in ("", " ")
+    ):
+        first -= 1
+    weak = all(is_weak(token) and not is_symbol(token) for token in tokens[first:last])
+    if weak and not before.rstrip().endswith(tuple("0123456789")):
+        return words
+    return " ".join([*tokens[:first], f"⟨{' '.join(tokens[first:last])}⟩", *tokens[last:]])

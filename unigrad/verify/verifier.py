@@ -12,9 +12,10 @@ from types import TracebackType
 from typing import Self
 
 from unigrad.types import AnswerKind, Reason, Verdict
+from unigrad.verify.boxed import last_boxed
 from unigrad.verify.choice import judge_choice
 from unigrad.verify.math_answers import MAX_ANSWER_CHARS, compare, extract
-from unigrad.verify.notation import as_latex, normalise, units_clash
+from unigrad.verify.notation import spell, unwrap_gold
 from unigrad.verify.pool import Worker
 
 
@@ -69,15 +70,14 @@ class Verifier:
             return judge_choice(completion, answer)
         if kind != "math":
             raise ValueError(f"unknown kind of answer {kind!r}: 'math' or 'choice'")
-        gold = normalise(answer[:MAX_ANSWER_CHARS])
-        if not gold or len(answer) > MAX_ANSWER_CHARS:
+        gold = unwrap_gold(answer[:MAX_ANSWER_CHARS])
+        gold = last_boxed(gold) or gold
+        if not spell(gold) or len(answer) > MAX_ANSWER_CHARS:
             return Verdict(False, extract(completion), Reason.BAD_GOLD)
         extracted = extract(completion)
         if extracted is None:
             return Verdict(False, None, Reason.UNPARSEABLE)
-        if units_clash(extracted, answer):
-            return Verdict(False, extracted, Reason.WRONG)
-        question = (normalise(extracted), gold)
+        question = (extracted, gold)
         reason = compare(*question)
         if reason is not None:
             return Verdict(reason is Reason.RIGHT, extracted, reason)
@@ -88,7 +88,7 @@ class Verifier:
     def _check(self, extracted: str, gold: str) -> Reason:
         worker = self._idle.get()
         try:
-            return worker.check(as_latex(extracted), as_latex(gold))
+            return worker.check(extracted, gold)
         finally:
             self._idle.put(worker)
 

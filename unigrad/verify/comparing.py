@@ -1,0 +1,292 @@
+"""Whether two answers that were read are the same; what needs algebra is asked of an `Algebra`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from unigrad.types import Reason
+from unigrad.verify.nodes import (
+    Based,
+    Braced,
+    Bracketed,
+    Clock,
+    Equation,
+    Node,
+    Several,
+    Unread,
+    Value,
+    Words,
+)
+from unigrad.verify.notation import spell
+from unigrad.verify.numbers import plain_number
+from unigrad.verify.reading import read, read_otherwise
+
+
+class Algebra(Protocol):
+    """Raises UnreadableError where what it is given is no formula."""
+
+    def equal(self, gold: str, given: str) -> bool: ...
+    def equal_hundredfold(self, percentage: str, plain: str) -> bool: ...
+    def same_region(self, gold: Node, given: Node) -> bool: ...
+    def same_equation(self, gold: tuple[str, ...], given: tuple[str, ...]) -> bool: ...
+
+
+class NeedsAlgebraError(Exception):
+    """The texts alone do not decide."""
+
+
+class UnreadableError(Exception):
+    """An answer is no formula that can be read; `gold` says whose."""
+
+    def __init__(self, gold: bool) -> None:
+        super().__init__("gold" if gold else "given")
+        self.gold = gold
+
+
+class TextAlone:
+    """The algebra of a process that has none."""
+
+    def equal(self, gold: str, given: str) -> bool:
+        raise NeedsAlgebraError
+
+    def equal_hundredfold(self, percentage: str, plain: str) -> bool:
+        raise NeedsAlgebraError
+
+    def same_region(self, gold: Node, given: Node) -> bool:
+        raise NeedsAlgebraError
+
+    def same_equation(self, gold: tuple[str, ...], given: tuple[str, ...]) -> bool:
+        raise NeedsAlgebraError
+
+
+_MARKS = re.compile("[ ⟨⟩]")
+_LETTER_OPTIONS = re.compile("[A-J]{2,10}")
+_SUBSCRIPT = re.compile(r"_(?:\{[^{}]*\}|[A-Za-z0-9])")
+_LETTERS = re.compile(r"(?<![\\a-zA-Z])[A-Za-z]")
+
+
+def judge(extracted: str, gold: str, algebra: Algebra) -> Reason:
+    """The verdict on two answers as they were written. Raises what `algebra` raises."""
+    if _MARKS.sub("", spell(extracted)) == _MARKS.sub("", spell(gold)):
+        return Reason.RIGHT
+    gold_node, node = read(gold), read(extracted)
+    if gold_node is None:
+        return Reason.BAD_GOLD
+    if node is None:
+        return Reason.UNPARSEABLE
+    try:
+        right = same(gold_node, node, algebra)
+        if not right and (otherwise := read_otherwise(extracted, gold_node)):
+            right = same(gold_node, otherwise, algebra)
+    except UnreadableError as error:
+        return Reason.BAD_GOLD if error.gold else Reason.UNPARSEABLE
+    return Reason.RIGHT if right else Reason.WRONG
+
+
+def same(gold: Node, given: Node, algebra: Algebra) -> bool:
+    """Whether `given` says what `gold` says. Raises UnreadableError where one of them is not read."""
+    if gold == given:
+        return True
+    if isinstance(gold, Unread):
+        raise UnreadableError(gold=True)
+    if isinstance(given, Unread):
+        raise UnreadableError(gold=False)
+    if isinstance(gold, Equation) or isinstance(given, Equation):
+        return _same_equations(gold, given, algebra)
+    if isinstance(gold, Value) and isinstance(given, Value):
+        return _same_values(gold, given, algebra)
+    if isinstance(gold, Clock) or isinstance(given, Clock):
+        return _same_clocks(gold, given)
+    if isinstance(gold, Value) and isinstance(given, Several) and _LETTER_OPTIONS.fullmatch(gold.latex):
+        return [item.latex for item in given.items if isinstance(item, Value)] == list(gold.latex)
+    if isinstance(gold, Value) and isinstance(given, Words) and gold.latex.isalpha() and gold.latex.islower():
+        return sorted(gold.latex) == sorted(given.text)  # acb is abc, though it reads like a word
+    if isinstance(gold, Value | Words | Based) or isinstance(given, Value | Words | Based):
+        return False
+    if isinstance(gold, Several | Braced) and isinstance(given, Several | Braced):
+        return _same_collections(gold, given, algebra)
+    if isinstance(gold, Bracketed) and isinstance(given, Bracketed):
+        return _same_brackets(gold, given, algebra)
+    if isinstance(gold, Bracketed) and isinstance(given, Several):
+        return gold.opening == "(" and gold.closing == ")" and _in_order(gold.items, _by_name(given), algebra)
+    if isinstance(gold, Several) and isinstance(given, Bracketed):
+        ordered = _names(gold) is not None and given.opening == "(" and given.closing == ")"
+        return ordered and _in_order(_by_name(gold), given.items, algebra)
+    if isinstance(gold, Several) or isinstance(given, Several):
+        return False
+    if isinstance(gold, Braced) and isinstance(given, Bracketed):
+        return False
+    if isinstance(given, Braced) and isinstance(gold, Bracketed):
+        return False
+    return algebra.same_region(gold, given)
+
+
+def _same_values(gold: Value, given: Value, algebra: Algebra) -> bool:
+    if gold.unit and given.unit and gold.unit != given.unit:
+        return False
+    if gold.modulus and given.modulus and gold.modulus != given.modulus:
+        return False
+    gold_latex, given_latex = gold.latex, given.latex
+    if gold.product or given.product:  # 24m is 24 m where the other has no letters
+        gold_letters, given_letters = (
+            (side.number is None and _LETTERS.search(side.latex)) or (other.product and side.product)
+            for side, other in ((gold, given), (given, gold))
+        )
+        if gold_letters or given_letters:
+            gold_latex, given_latex = gold.product or gold_latex, given.product or given_latex
+            if gold.number is not None and gold.number == given.number and gold.unit == given.unit:
+                return gold_latex.replace(" ", "") == given_latex.replace(" ", "")
+            return algebra.equal(gold_latex, given_latex)
+    if gold.number is not None and given.number is not None:
+        if gold.number == given.number:
+            return True
+        if gold.percent == given.percent:
+            return False
+        percentage, plain = (given, gold) if given.percent else (gold, given)
+        assert percentage.number is not None  # by the line above
+        assert plain.number is not None
+        return percentage.number == 100 * plain.number
+    if _LETTER_OPTIONS.fullmatch(gold.latex) and len(gold.latex) > 2:  # the vertices of a figure: no product
+        return gold.latex == given.latex.replace(" ", "")
+    if algebra.equal(gold_latex, given_latex):
+        return True
+    if gold.percent == given.percent:
+        return False
+    percentage, plain = (given, gold) if given.percent else (gold, given)
+    return algebra.equal_hundredfold(percentage.latex, plain.latex)
+
+
+def _same_clocks(gold: Node, given: Node) -> bool:
+    if isinstance(gold, Clock) and isinstance(given, Clock):
+        return gold.parts == given.parts and (gold.half == given.half or None in (gold.half, given.half))
+    clock, other = (gold, given) if isinstance(gold, Clock) else (given, gold)
+    assert isinstance(clock, Clock)  # by the caller
+    if not isinstance(other, Value) or other.number is None or len(clock.parts) != 2 or clock.half:
+        return False
+    return clock.parts[1] != 0 and other.number * clock.parts[1] == clock.parts[0]
+
+
+def _same_equations(gold: Node, given: Node, algebra: Algebra) -> bool:
+    if isinstance(gold, Equation) and isinstance(given, Equation):
+        if gold.name and given.name:
+            if _plain_name(gold.name) == _plain_name(given.name):
+                return same(gold.value, given.value, algebra)
+            if "(" in gold.name + given.name and "y" in (gold.name, given.name):  # f(x) = … is y = …
+                return same(gold.value, given.value, algebra)
+            if not (isinstance(gold.value, Value) and isinstance(given.value, Value)):
+                return False
+            if gold.value.number is not None and given.value.number is not None and "⟨" not in gold.name + given.name:
+                return False
+            if "⟨" in gold.name + given.name:
+                return same(gold.value, given.value, algebra)
+        return algebra.same_equation(gold.sides, given.sides)
+    if isinstance(gold, Equation):
+        return gold.name is not None and same(gold.value, given, algebra)
+    assert isinstance(given, Equation)  # by the caller
+    if not _holds(given, algebra):
+        return False
+    return same(gold, given.value, algebra)
+
+
+def _holds(equation: Equation, algebra: Algebra) -> bool:
+    """Whether the sides of an equation without a name are equal: 3 + 4 = 8 answers nothing."""
+    sides = equation.sides[1:] if equation.name else equation.sides
+    if any(_LETTERS.search(side) or "⟨" in side for side in sides):
+        return True
+    numbers = [plain_number(side) for side in sides]
+    if None not in numbers:
+        return len(set(numbers)) == 1
+    try:
+        return all(
+            algebra.equal(sides[-1].rstrip("%"), side.rstrip("%")) or "%" in side + sides[-1] for side in sides[:-1]
+        )
+    except UnreadableError:
+        return True
+
+
+def _same_collections(gold: Several | Braced, given: Several | Braced, algebra: Algebra) -> bool:
+    gold_names, names = _names(gold), _names(given)
+    if gold_names and names:
+        if set(gold_names) == set(names):
+            values = dict(zip(names, given.items, strict=True))
+            return all(same(item, values[name], algebra) for name, item in zip(gold_names, gold.items, strict=True))
+        if not all(_SUBSCRIPT.search(name) for name in (*gold_names, *names)):
+            return False
+    if gold_names and isinstance(given, Several) and not any(_SUBSCRIPT.search(name) for name in gold_names):
+        return _in_order(
+            tuple(_value(item) for item in gold.items), tuple(_value(item) for item in given.items), algebra
+        )
+    gold_items, items = [_value(item) for item in gold.items], [_value(item) for item in given.items]
+    if isinstance(gold, Braced) and isinstance(given, Braced):
+        gold_items, items = _distinct(gold_items, algebra), _distinct(items, algebra)
+    return _matched(gold_items, items, algebra)
+
+
+def _matched(gold: Sequence[Node], given: Sequence[Node], algebra: Algebra) -> bool:
+    """Whether the items pair off; equality is transitive, so the first partner is as good as any."""
+    if len(gold) != len(given):
+        return False
+    left = list(given)
+    unsettled: Exception | None = None
+    for item in gold:
+        for position, other in enumerate(left):
+            try:
+                found = same(item, other, algebra)
+            except NeedsAlgebraError as error:
+                unsettled = error
+                continue
+            if found:
+                del left[position]
+                break
+        else:
+            if unsettled:
+                raise unsettled
+            return False
+    return True
+
+
+def _distinct(items: Sequence[Node], algebra: Algebra) -> list[Node]:
+    kept: list[Node] = []
+    for item in items:
+        if not any(same(item, other, algebra) for other in kept):
+            kept.append(item)
+    return kept
+
+
+def _same_brackets(gold: Bracketed, given: Bracketed, algebra: Algebra) -> bool:
+    if (gold.opening, gold.closing) != (given.opening, given.closing):
+        return False
+    return _in_order(gold.items, given.items, algebra)
+
+
+def _in_order(gold: Sequence[Node], given: Sequence[Node], algebra: Algebra) -> bool:
+    return len(gold) == len(given) and all(
+        same(_value(item), _value(other), algebra) for item, other in zip(gold, given, strict=True)
+    )
+
+
+def _names(collection: Several | Braced) -> list[str] | None:
+    """The names of its items where each has one of its own: x = 5, y = 7."""
+    names = [_plain_name(item.name) for item in collection.items if isinstance(item, Equation) and item.name]
+    if len(names) == len(collection.items) and len(set(names)) == len(names):
+        return names
+    return None
+
+
+def _by_name(several: Several) -> tuple[Node, ...]:
+    """The values in the order of their names, if they have some; else as they are written."""
+    names = _names(several)
+    if names is None:
+        return several.items
+    order: Callable[[int], str] = names.__getitem__
+    return tuple(_value(several.items[index]) for index in sorted(range(len(names)), key=order))
+
+
+def _value(item: Node) -> Node:
+    return item.value if isinstance(item, Equation) and item.name else item
+
+
+def _plain_name(name: str) -> str:
+    return re.sub(r"[ {}]", "", name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Protocol
 
 from unigrad.types import Reason
@@ -61,6 +62,7 @@ class TextAlone:
         raise NeedsAlgebraError
 
 
+_NUMERAL = re.compile("[+-]?[0-9]{1,30}(?:[.][0-9]{1,30})?")
 _MARKS = re.compile("[ ⟨⟩]")
 _LETTER_OPTIONS = re.compile("[A-J]{2,10}")
 _SUBSCRIPT = re.compile(r"_(?:\{[^{}]*\}|[A-Za-z0-9])")
@@ -69,6 +71,8 @@ _LETTERS = re.compile(r"(?<![\\a-zA-Z])[A-Za-z]")
 
 def judge(extracted: str, gold: str, algebra: Algebra) -> Reason:
     """The verdict on two answers as they were written. Raises what `algebra` raises."""
+    if _NUMERAL.fullmatch(extracted) and _NUMERAL.fullmatch(gold):  # most answers, and most of the time
+        return Reason.RIGHT if Fraction(extracted) == Fraction(gold) else Reason.WRONG
     if _MARKS.sub("", spell(extracted)) == _MARKS.sub("", spell(gold)):
         return Reason.RIGHT
     gold_node, node = read(gold), read(extracted)

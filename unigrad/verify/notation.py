@@ -7,6 +7,7 @@ Nothing here can raise or take long: callers cut every text to a bounded length,
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
 from collections.abc import Callable
@@ -162,6 +163,7 @@ _JOINED = _rules(
 _PLAIN_NUMBER = re.compile(r"-?[0-9]+(?:[.,][0-9]+)*")
 
 
+@functools.lru_cache(maxsize=1024)  # a gold answer is met once for each of its rollouts
 def spell(answer: str) -> str:
     r"""`answer` in one spelling; of nothing but its words' case, punctuation within words and outer blanks is lost."""
     if _PLAIN_NUMBER.fullmatch(answer):

@@ -5,6 +5,7 @@ The items of what is read are LaTeX still: `comparing` says which are equal, and
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import replace
 from fractions import Fraction
@@ -96,6 +97,7 @@ _NO_SOLUTION = frozenset(
 _ARTICLE = re.compile(r"^(?:an?|the) (?=.)", re.I)
 
 
+@functools.lru_cache(maxsize=1024)
 def read(answer: str) -> Node | None:
     """What `answer` is; None where it is empty."""
     text = spell(answer)

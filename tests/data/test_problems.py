@@ -122,7 +122,11 @@ def test_numbers_become_text(write: Write, answer: Any, read: str) -> None:
 @pytest.mark.parametrize(
     ("level", "read", "left"),
     [(2, 2, {}), (2.0, 2, {}), ("Level 3", 3, {}), (None, None, {})]
-    + [(value, None, {"level": value}) for value in ("Level ?", "hard", 0.25, "0.25")],
+    + [("5", 5, {}), ("level: 4", 4, {}), ("Grade-6", 6, {})]
+    + [
+        (value, None, {"level": value})
+        for value in ("Level ?", "hard", 0.25, "0.25", "3/8", "8 of 10", "Level 3/8", "v1.5")
+    ],
 )
 def test_levels(write: Write, level: Any, read: int | None, left: dict[str, Any]) -> None:
     (problem,) = load_problems(write(row(level=level)))
@@ -140,6 +144,16 @@ def test_levels(write: Write, level: Any, read: int | None, left: dict[str, Any]
         ("Which?\nA) one\nB) two", "D", "math"),
         ("Name the point that is nearest to A.", "B", "math"),
         ("Which?\nA) one\nB) two", "12", "math"),
+        ("Which? A) one  B) two  C) three", "C", "choice"),
+        ("Which? A. 1 B. 2", "B", "choice"),
+        ("Which?\nA．one\nB．two", "B", "choice"),
+        ("Which?\nA、one\nB、two", "B", "choice"),
+        ("Which?\n**A.** one\n**B.** two", "A", "choice"),
+        ("Which?\n**A)** one\n**B)** two", "A", "choice"),
+        ("Which? $\\textbf{(A)}\\ 3 \\qquad\\textbf{(B)}\\ 4$", "B", "choice"),
+        ("Lines A, B and C meet. Which is longest?", "B", "math"),
+        ("How many are true?\n1) x > 0\n2) x > 1\n3) x > 2", "2", "math"),
+        ("1) x > 0 2) x > 1 3) x > 2, how many are true?", "2", "math"),
         ("1) x > 0\n2) x > 1\nHow many of these hold?", "2", "math"),
         ("Sum them:\n1. four\n2. five", "9", "math"),
     ],
@@ -147,6 +161,12 @@ def test_levels(write: Write, level: Any, read: int | None, left: dict[str, Any]
 def test_kinds(write: Write, problem: str, answer: str, kind: str) -> None:
     assert load_problems(write(row(problem=problem, answer=answer)))[0].kind == kind
     assert load_problems(write(row(problem=problem, answer=answer, kind="math")))[0].kind == "math"
+
+
+@pytest.mark.parametrize("gold", ["(B)", "B.", "**B**", "Option B", "\\text{B}", "$\\textbf{(B)}$", "b)"])
+def test_gold_labels(write: Write, gold: str) -> None:
+    (problem,) = load_problems(write(row(problem="Which?\nA) one\nB) two", answer=gold)))
+    assert (problem.answer, problem.kind) == ("B", "choice")
 
 
 def test_named_columns(write: Write) -> None:
@@ -165,19 +185,143 @@ def test_limit_reads_no_further(write: Write) -> None:
     assert len(load_problems(write(row(), row(), "{bad"), limit=2)) == 2
 
 
-def test_a_folder_loads_as_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    folder = tmp_path / "sums"
-    for split in ("train", "test"):
-        table = datasets.Dataset.from_list(
-            [row(level=n, messages=[{"role": "user", "content": split}]) for n in (1, 2)]
+def test_a_folder_of_files_whose_names_tell_splits_apart(tmp_path: Path) -> None:
+    for name, folder in (("train.parquet", tmp_path), ("test-00000-of-00001.parquet", tmp_path / "data")):
+        folder.mkdir(exist_ok=True)
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row(problem=name)]), folder / name)
+    (problem,) = load_problems(str(tmp_path), split="test")
+    assert (problem.id, problem.problem) == (
+        "data/test-00000-of-00001.parquet:1",
+        "test-00000-of-00001.parquet",
+    )
+    message = rf"^data set {tmp_path}, split 'validation': unknown split, it has test, train\Z"
+    with pytest.raises(ValueError, match=message):
+        load_problems(str(tmp_path), split="validation")
+
+
+def test_several_files(write: Write, tmp_path: Path) -> None:
+    for name in ("b.jsonl", "a.csv", "sub/c.json"):
+        (tmp_path / "sub").mkdir(exist_ok=True)
+        write(
+            "problem,answer" if name.endswith(".csv") else "", "1+1?,2" if name.endswith(".csv") else row(), name=name
         )
-        table.to_parquet(folder / f"{split}.parquet")
-    problems = load_problems(str(folder), split="test")
-    assert [(problem.id, problem.level) for problem in problems] == [(f"{folder}:1", 1), (f"{folder}:2", 2)]
-    assert problems[0].columns == {"messages": [{"role": "user", "content": "test"}]}
-    with pytest.raises(ValueError, match=r"^data set .*sums, split 'dev': Unknown split \"dev\".*\Z"):
-        load_problems(str(folder), split="dev")
+    (tmp_path / "notes.txt").write_text("no problem set")
+    assert [each.id for each in load_problems(str(tmp_path))] == ["a.csv:2", "b.jsonl:2", "sub/c.json:2"]
+    assert [each.id for each in load_problems(f"{tmp_path}/*.jsonl")] == ["b.jsonl:2"]
+    assert [each.id for each in load_problems(f"{tmp_path}/**/*.json*")] == ["b.jsonl:2", "sub/c.json:2"]
+    with pytest.raises(FileNotFoundError, match=r"^no file matches .*\*\.parquet; the nearest is .*"):
+        load_problems(f"{tmp_path}/*.parquet")
+
+
+def test_the_layout_of_math(write: Write, tmp_path: Path) -> None:
+    """A folder for each subject, a file for each problem; the answer stands in the solution's box alone."""
+    for split, subject, number in (("train", "algebra", 1), ("train", "geometry", 1), ("test", "algebra", 2)):
+        (tmp_path / split / subject).mkdir(parents=True, exist_ok=True)
+        content = {
+            "problem": f"{subject} {number}?",
+            "level": "Level 5",
+            "type": subject.title(),
+            "solution": f"So it is $\\boxed{{\\frac{{{number}}}{{2}}}}$.",
+        }
+        write(json.dumps(content, indent=4), name=f"{split}/{subject}/{number}.json")
+    problems = load_problems(str(tmp_path))
+    assert [each.id for each in problems] == ["train/algebra/1.json:1", "train/geometry/1.json:1"]
+    assert (problems[0].answer, problems[0].level) == (r"\frac{1}{2}", 5)
+    source = write({"problem": "x?", "solution": "It is 5."})
+    with pytest.raises(
+        ValueError, match=r"line 1: there is no column for the answer, and the solution holds no \\boxed"
+    ):
+        load_problems(source)
+
+
+def test_tables(write: Write) -> None:
+    text = '\ufeffproblem,answer,solution,level\n"Two\nlines, ""quoted""?",2,,Level 3\n1+2?,"1,000",It is 3.,\n'
+    first, second = load_problems(write(text, name="a.csv"))
+    assert (first.id, first.problem, first.solution, first.level) == ("a.csv:3", 'Two\nlines, "quoted"?', None, 3)
+    assert (second.id, second.answer, second.solution, second.level) == ("a.csv:4", "1,000", "It is 3.", None)
+    (problem,) = load_problems(write("question\tanswer\na, b?\t2\n", name="a.tsv"))
+    assert (problem.problem, problem.answer) == ("a, b?", "2")
+    with pytest.raises(ValueError, match=r"a\.csv, line 1: two columns have one name"):
+        load_problems(write("problem,problem\n", name="a.csv"))
+    with pytest.raises(ValueError, match=r"a\.csv, line 3: malformed CSV: .*"):
+        load_problems(write('problem,answer\n"open,2\n', name="a.csv"))
+
+
+def chat(*turns: str) -> list[dict[str, str]]:
+    return [{"role": role, "content": text} for role, text in zip(["user", "assistant"] * 3, turns, strict=False)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "solution"),
+    [
+        ({"solution": "", "messages": chat("1+1?", "It is 2.")}, "It is 2."),
+        ({"solution": None, "target": chat("1+1?", "It is 2.")}, "It is 2."),
+        ({"solution": "  ", "response": "It is 2."}, "It is 2."),
+        ({"solution": [], "output": "It is 2."}, "It is 2."),
+        ({"messages": chat("1+1?", "It is 3.", "Sure?")}, None),
+        ({"messages": chat("Hi", "Hello", "1+1?", "It is 2.")}, "It is 2."),
+        ({"messages": chat("1+1?", "It is 3.", "Sure?"), "rationale": "It is 2."}, "It is 2."),
+        ({"conversations": [{"from": "human", "value": "1+1?"}, {"from": "gpt", "value": "It is 2."}]}, "It is 2."),
+        ({"messages": [{"role": "assistant", "content": [{"type": "text", "text": "It is 2."}]}]}, "It is 2."),
+    ],
+)
+def test_an_empty_column_hides_no_demonstration(write: Write, columns: dict[str, Any], solution: str | None) -> None:
+    (problem,) = load_problems(write(row(**columns)))
+    assert (problem.problem, problem.solution) == ("1+1?", solution)
+
+
+def test_columns_are_found_row_by_row(write: Write) -> None:
+    source = write(row(solution="a"), row(solution=None, response="b"), row(answer="", ground_truth=3))
+    assert [(each.solution, each.answer) for each in load_problems(source)] == [("a", "2"), ("b", "2"), (None, "3")]
+
+
+def test_alpacas_instruction_and_input_are_one_problem(write: Write) -> None:
+    rows = [
+        {"instruction": "Add the numbers.", "input": "3 and 4", "output": "It is \\boxed{7}."},
+        {"instruction": "Add 1 and 1.", "input": "", "output": "It is \\boxed{2}."},
+    ]
+    first, second = load_problems(write(*rows))
+    assert (first.problem, first.answer, first.solution) == ("Add the numbers.\n\n3 and 4", "7", "It is \\boxed{7}.")
+    assert (second.problem, second.answer) == ("Add 1 and 1.", "2")
+
+
+@pytest.mark.parametrize(
+    ("columns", "problem", "answer"),
+    [
+        ({"choices": ["red", "blue"], "answer": 1}, "Which?\nA. red\nB. blue", "B"),
+        ({"choices": {"text": ["red", "blue"], "label": ["1", "2"]}, "answerKey": "2"}, "Which?\nA. red\nB. blue", "B"),
+        ({"options": {"A": "red", "B": "blue"}, "answer_idx": "B"}, "Which?\nA. red\nB. blue", "B"),
+        ({"options": ["A)red", "B)blue"], "correct": "B"}, "Which?\nA. red\nB. blue", "B"),
+        ({"options": [{"label": "A", "text": "red"}, {"label": "B", "text": "blue"}], "answer": "blue"},
+         "Which?\nA. red\nB. blue", "B"),
+        ({"options": '["red", "blue"]', "answer": "(B)"}, "Which?\nA. red\nB. blue", "B"),
+        ({"A": "red", "B": "blue", "answer": "B"}, "Which?\nA. red\nB. blue", "B"),
+        ({"option_a": "red", "option_b": "blue", "answer": "B."}, "Which?\nA. red\nB. blue", "B"),
+        ({"choices": ["4", "2"], "answer": "2"}, "Which?\nA. 4\nB. 2", "B"),
+        ({"problem": "Which?\nA) red\nB) blue", "options": ["red", "blue"], "answer": "B"},
+         "Which?\nA) red\nB) blue", "B"),
+    ],
+)  # fmt: skip
+def test_options_in_columns_of_their_own(write: Write, columns: dict[str, Any], problem: str, answer: str) -> None:
+    (read,) = load_problems(write({"problem": "Which?"} | columns))
+    assert (read.problem, read.answer, read.kind) == (problem, answer, "choice")
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            {"choices": ["red", "blue"], "answer": 2},
+            "the answer 2 is no label, text or position of .*",
+        ),
+        ({"choices": ["red", "red"], "answer": "red"}, "the answer 'red' is no label, text or position .*"),
+        ({"options": {"A": "red", "B": "blue"}, "answer": "green"}, "the answer 'green' is no label, .*"),
+        ({"options": ["red"], "answer": "A"}, "column 'options' holds 1 options; 2 to 10, with labels of their own"),
+    ],
+)
+def test_options_that_do_not_go_with_the_answer(write: Write, columns: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=rf"train\.jsonl, line 1: {message}\Z"):
+        load_problems(write({"problem": "Which?"} | columns))
 
 
 def test_a_data_set_as_save_to_disk_left_it(tmp_path: Path) -> None:
@@ -201,7 +345,7 @@ def test_a_data_set_as_save_to_disk_left_it(tmp_path: Path) -> None:
         ([row(), {"problem": "x"}], r"line 2: no column 'answer'; there are problem"),
         ([row(answer=" ")], r"line 1, column 'answer': ' ' is not an answer: it is empty"),
         ([row(answer=None)], r"line 1, column 'answer': None is not text or a finite number"),
-        ([row(answer=["2"])], r"line 1, column 'answer': \['2'\] is not text or a finite number"),
+        ([row(answer=["2", "3"])], r"line 1, column 'answer': \['2', '3'\] is not text or a finite number"),
         ([row(answer=True)], r"line 1, column 'answer': True is not .*"),
         ([row(answer=float("nan"))], r"line 1, column 'answer': nan is not .*"),
         ([row(problem="")], r"line 1, column 'problem': '' is not a problem: it is empty"),
@@ -229,7 +373,7 @@ def test_bad_rows(write: Write, rows: list[Any], message: str) -> None:
         ({"answr": "answer"}, "a problem has no field 'answr'; the nearest is 'answer'"),
         ({"answer": "anser"}, "no column 'anser' for the answer; the nearest is 'answer' of problem, answer, level"),
         ({"answer": None}, "the column of the answer cannot be left out"),
-        ({"level": "level"}, "column 'level': 'hard' is not a whole number or text that ends in one; .*"),
+        ({"level": "level"}, "column 'level': 'hard' is not a whole number, alone or behind a word; .*"),
     ],
 )
 def test_bad_names_of_columns(write: Write, columns: dict[str, str | None], message: str) -> None:
@@ -259,12 +403,14 @@ def test_missing_files_name_the_nearest(write: Write, tmp_path: Path) -> None:
         ("a.json", b'[{"problem":\n "\xff"}]\n', r"not UTF-8 \(invalid start byte\)"),
         ("a.json", b'[{"problem":\n 1,}]\n', r"malformed JSON: .* at column [34]"),
         ("a.parquet", b"plain text", r"not a readable parquet file \(.*\)"),
-        ("a.csv", b"problem,answer", r"the name ends in none of .*"),
+        ("a.txt", b"problem,answer", r"the name ends in none of .*"),
+        ("a.csv", b"problem,answer\n1+1?,2,3\n", r"3 cells under 2 columns \(problem, answer\)"),
+        ("a.csv", b"problem,answer\n\xff,2\n", r"not UTF-8 \(invalid start byte\)"),
     ],
 )
 def test_unreadable_files(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
-    line = ", line 2" if message.startswith(("not UTF-8", "malformed")) else ""
+    line = ", line 2" if message.startswith(("not UTF-8", "malformed", "3 cells")) else ""
     with pytest.raises(ValueError, match=rf"^.*{name}{line}: {message}\Z"):
         load_problems(str(tmp_path / name))
 
@@ -281,7 +427,7 @@ def real_files() -> list[Path]:
 
 @pytest.mark.skipif(not real_files(), reason="the benchmark files are not beside this repository")
 def test_real_files() -> None:
-    choice, rows = {"arc_c": 1172, "gpqa_diamond": 198}, {"gsm8k": 7473, "math500": 500}
+    choice, rows = {"arc_c": 1172, "gpqa_diamond": 198, "math500": 3}, {"gsm8k": 7473, "math500": 500}
     for path in real_files():
         name = path.name.removesuffix(".jsonl.gz")
         if path.parent.name == "train" and name != "gsm8k":

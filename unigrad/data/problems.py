@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from itertools import takewhile
 from typing import Any
 
+from unigrad.data.chats import demonstration, is_chat, question
+from unigrad.data.options import shown_option, with_options
 from unigrad.data.rows import Row, read_rows
 from unigrad.types import AnswerKind, Problem
+from unigrad.verify.boxed import last_boxed
 
 CONVENTIONAL_COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "problem": ("problem", "question", "prompt", "input", "query", "instruction", "messages"),
-    "answer": ("answer", "final_answer", "ground_truth", "gold", "label", "reward_model.ground_truth"),
-    "solution": ("solution", "demonstration", "completion", "response", "output", "target", "rationale", "messages"),
+    "problem": (
+        "problem", "question", "prompt", "instruction", "input", "query", "messages", "conversations", "conversation",
+    ),
+    "answer": (
+        "answer", "final_answer", "ground_truth", "gold", "expected_answer", "label", "reward_model.ground_truth",
+        "extra_info.answer", "answerKey", "answer_key", "answer_idx", "correct_answer", "correct_option", "correct",
+    ),
+    "solution": (
+        "solution", "demonstration", "completion", "response", "output", "target", "rationale", "generated_solution",
+        "r1_solution_1", "messages", "conversations", "conversation",
+    ),
     "id": ("id", "problem_id", "uid", "extra_info.index"),
     "source": ("source", "data_source", "dataset"),
     "level": ("level", "difficulty"),
     "kind": ("kind",),
-}
-"""For each field of a Problem the columns that may hold it: the first that the problem set has. A dot descends."""
+}  # fmt: skip
+"""For each field of a Problem the columns that may hold it: in a row, the first that is not empty. A dot descends."""
 
 _ABSENT = object()
 _CALCULATOR_ANNOTATION = re.compile(r"<<[^<>]*>>")
 _NUMBER_WITH_COMMAS = re.compile(r"-?\$?\d[\d,]*(\.\d+)?")
-_LETTERED_OPTION = re.compile(r"^[ \t]*\(?(?P<line>[A-J])[).:]\s|\((?P<inline>[A-J])\)", re.MULTILINE)
-_NUMBERED_OPTION = re.compile(r"\s*\(?(?P<number>[1-9])[).:]\s*\S")
+_LEVEL = re.compile(r"(?:[A-Za-z]+[\s:_-]*)?(?P<level>\d+)")
 
 
 def load_problems(
@@ -38,17 +48,21 @@ def load_problems(
     columns: Mapping[str, str | None] = {},
     limit: int | None = None,
 ) -> list[Problem]:
-    """The problems of a file (.jsonl, .json, each also .gz, or .parquet), a folder, or a hub data set.
+    """The problems of a file, a folder, a glob, or a hub data set (see `rows.read_rows`).
 
-    `columns` names the column of a field (`{"answer": "reward_model.ground_truth"}`, None: leave the field out); a
-    field that it does not name is found by CONVENTIONAL_COLUMNS. `limit` reads the first rows alone.
+    `columns` names the column of a field (`{"answer": "reward_model.ground_truth"}`, None: leave the field out); for a
+    field that it does not name, each row's first column of CONVENTIONAL_COLUMNS that is not empty is taken. `limit`
+    reads the first rows alone.
 
-    - A chat (a list of {role, content}) gives its last user message as the problem and its last assistant message as
-      the demonstration. System prompts and earlier turns are dropped: the prompt template frames the problem.
+    - A chat (a list of {role, content}, or ShareGPT's {from, value}) gives its last user message as the problem, and as
+      the demonstration the assistant message that follows it. System prompts and earlier turns are dropped: the prompt
+      template frames the problem. Alpaca's `instruction` and `input` are one problem.
     - An answer in GSM8K's form (steps, then `#### 1,234`) gives the answer 1234 and, where no column holds a
-      demonstration, the steps without `<<...>>` as one that ends in `The final answer is \\boxed{1234}.`
-    - A level is a whole number, or text that ends in one ("Level 3"). Any other value found by convention is no level.
-    - `kind` is "choice" where the answer is the label of an option that the problem shows, unless a column says it.
+      demonstration, the steps without `<<...>>` as one that ends in `The final answer is \\boxed{1234}.` Without an
+      answer, that of the solution's last box is taken (MATH).
+    - A level is a whole number, alone or behind a word ("Level 3"). Any other value found by convention is no level.
+    - Options in columns of their own are written beneath the problem. `kind` is "choice" where the answer is the label
+      of an option that the problem shows, unless a column says it.
     - A row without an id gets "FILE:LINE". So does every row where verl's `extra_info.index`, a position within
       whatever file a row once came from, repeats.
     - Every column but those that bear a field's own name goes to `Problem.columns`, as does a level that is none.
@@ -59,15 +73,15 @@ def load_problems(
         nearest = get_close_matches(unknown[0], CONVENTIONAL_COLUMNS, n=1, cutoff=0.0)
         raise ValueError(f"a problem has no field {unknown[0]!r}; the nearest is {nearest[0]!r}")
     rows = read_rows(source, split=split, subset=subset, limit=limit)
-    names = {field: _column_of(field, columns, rows, source) for field in CONVENTIONAL_COLUMNS}
-    if "id" not in columns and names["id"] == "extra_info.index":
+    candidates = {field: _columns_of(field, columns, rows, source) for field in CONVENTIONAL_COLUMNS}
+    if "id" not in columns and candidates["id"] == ("extra_info.index",):
         indices = [_value(row, "extra_info.index") for row in rows]
         if len({repr(index) for index in indices}) < len(indices):
-            names["id"] = None
+            candidates["id"] = ()
 
     problems, first_seen = [], dict[str, str]()
     for row in rows:
-        problem = _problem(row, names, named=columns)
+        problem = _problem(row, candidates, named=columns)
         if problem.id in first_seen:
             raise ValueError(f"{row.where}: the id {problem.id!r} is already that of {first_seen[problem.id]}")
         first_seen[problem.id] = row.where
@@ -75,22 +89,34 @@ def load_problems(
     return problems
 
 
-def _column_of(field: str, named: Mapping[str, str | None], rows: Sequence[Row], source: str) -> str | None:
-    """The column that holds `field`, decided once for the whole problem set; None where there is none."""
-    required = field in ("problem", "answer")
+def _columns_of(field: str, named: Mapping[str, str | None], rows: Sequence[Row], source: str) -> tuple[str, ...]:
+    """The columns of the problem set that may hold `field`."""
     if field in named:
         column = named[field]
-        if column is None and required:
-            raise ValueError(f"{source}: the column of the {field} cannot be left out")
-        if column is not None and all(_value(row, column) is _ABSENT for row in rows):
+        if column is None:
+            if field in ("problem", "answer"):
+                raise ValueError(f"{source}: the column of the {field} cannot be left out")
+            return ()
+        if all(_value(row, column) is _ABSENT for row in rows):
             raise ValueError(f"{source}: no column {column!r} for the {field}; {_nearest_column(column, rows[0])}")
-        return column
-    for column in CONVENTIONAL_COLUMNS[field]:
-        if any(_value(row, column) is not _ABSENT for row in rows):
-            return column
-    if required:
+        return (column,)
+    found = tuple(
+        column for column in CONVENTIONAL_COLUMNS[field] if any(_value(row, column) is not _ABSENT for row in rows)
+    )
+    if field == "problem" and not found:
         raise ValueError(f"{rows[0].where}: no column for the {field}; {_nearest_column(field, rows[0])}; name it")
-    return None
+    return found
+
+
+def _pick(row: Row, columns: Sequence[str]) -> tuple[str | None, Any]:
+    """The first of `columns` that is not empty in this row, and its value; else the first that there is."""
+    there = [(column, value) for column in columns if (value := _value(row, column)) is not _ABSENT]
+    full = [(column, value) for column, value in there if not _is_empty(value)]
+    return full[0] if full else there[0] if there else (None, _ABSENT)
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value in ([], {}) or (isinstance(value, str) and not value.strip())
 
 
 def _value(row: Row, column: str) -> Any:
@@ -113,12 +139,10 @@ def _nearest_column(column: str, row: Row) -> str:
     return (f"the nearest is {nearest[0]!r} of " if nearest else "there are ") + (", ".join(names) or "none")
 
 
-def _problem(row: Row, names: Mapping[str, str | None], named: Mapping[str, str | None]) -> Problem:
-    given = {field: None if column is None else _value(row, column) for field, column in names.items()}
-    for field in ("problem", "answer"):
-        if given[field] is _ABSENT:
-            raise ValueError(f"{row.where}: no column {names[field]!r}; {_nearest_column(str(names[field]), row)}")
-    given = {field: None if value is _ABSENT else value for field, value in given.items()}
+def _problem(row: Row, candidates: Mapping[str, tuple[str, ...]], named: Mapping[str, str | None]) -> Problem:
+    picked = {field: _pick(row, columns) for field, columns in candidates.items()}
+    names = {field: column for field, (column, _) in picked.items()}
+    given = {field: value for field, (_, value) in picked.items()}
 
     def wrong(field: str, wanted: str) -> ValueError:
         value = repr(given[field])
@@ -126,33 +150,31 @@ def _problem(row: Row, names: Mapping[str, str | None], named: Mapping[str, str 
         leave_out = "" if field in ("problem", "answer") else f"; set its name to null to leave the {field} out"
         return ValueError(f"{row.where}, column {names[field]!r}: {shown} is not {wanted}{leave_out}")
 
-    problem = _message(given["problem"], "user")
+    if given["problem"] is _ABSENT:
+        column = str(candidates["problem"][0])
+        raise ValueError(f"{row.where}: no column {column!r}; {_nearest_column(column, row)}")
+    given = {field: None if value is _ABSENT else value for field, value in given.items()}
+
+    problem = question(given["problem"])
     if problem is None:
         raise wrong("problem", "text or a chat with a user message")
     if not problem:
         raise wrong("problem", "a problem: it is empty")
+    if names["problem"] == "instruction" and isinstance(more := row.columns.get("input"), str) and more.strip():
+        problem = f"{problem}\n\n{more.strip()}"
 
-    answer = _number_or_text(given["answer"])
-    if answer is None:
-        raise wrong("answer", "text or a finite number")
-    if not answer:
-        raise wrong("answer", "an answer: it is empty")
-
-    solution = _message(given["solution"], "assistant")
-    if solution is None and given["solution"] is not None and not _is_chat(given["solution"]):
-        raise wrong("solution", "text or a chat")
-    answer, worked = _split_worked_answer(answer)
+    solution = _demonstration(row, candidates["solution"], wrong)
+    answer, worked = _answer(row, given["answer"], names["answer"], candidates["answer"], solution, wrong)
+    kind, problem, answer = _choice(row, problem, given["answer"], answer, given["kind"])
 
     level = _level(given["level"])
     unread_level = level is None and given["level"] is not None
     if unread_level and "level" in named:
-        raise wrong("level", "a whole number or text that ends in one")
+        raise wrong("level", "a whole number, alone or behind a word")
     if not isinstance(given["source"], str | None):
         raise wrong("source", "text")
     if not isinstance(given["id"], str | int | None) or isinstance(given["id"], bool) or given["id"] == "":
         raise wrong("id", "text or a whole number")
-    if given["kind"] not in ("math", "choice", None):
-        raise wrong("kind", "'math' or 'choice'")
 
     consumed = {field for field, column in names.items() if column == field and not (field == "level" and unread_level)}
     return Problem(
@@ -162,32 +184,79 @@ def _problem(row: Row, names: Mapping[str, str | None], named: Mapping[str, str 
         solution=solution or worked,
         source=given["source"],
         level=level,
-        kind=given["kind"] or _kind(problem, answer),
+        kind=kind,
         columns={column: value for column, value in row.columns.items() if column not in consumed},
     )
 
 
-def _is_chat(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
-        for message in value
-    )
+_Wrong = Callable[[str, str], ValueError]
 
 
-def _message(value: Any, role: str) -> str | None:
-    """Text as it is, or the last message of `role` in a chat, without outer space; None where there is neither."""
-    if isinstance(value, str):
-        return value.strip()
-    if _is_chat(value):
-        said: list[str] = [message["content"] for message in value if message["role"] == role]
-        return said[-1].strip() if said else None
+def _demonstration(row: Row, columns: Sequence[str], wrong: _Wrong) -> str | None:
+    """Of the first column that holds one: an empty text, or a chat that ends with the user, hides none behind it."""
+    for column in columns:
+        value = _value(row, column)
+        if value is _ABSENT or _is_empty(value):
+            continue
+        if not isinstance(value, str) and not is_chat(value):
+            raise wrong("solution", "text or a chat")
+        if said := demonstration(value):
+            return said
     return None
+
+
+def _answer(
+    row: Row, given: Any, name: str | None, columns: Sequence[str], solution: str | None, wrong: _Wrong
+) -> tuple[str, str | None]:
+    """The answer, and the demonstration that came with it."""
+    if given is not None and not _is_empty(given):
+        answer = _number_or_text(given)
+        if answer is None:
+            raise wrong("answer", "text or a finite number")
+        return _split_worked_answer(answer)
+    if solution is not None:
+        answer, worked = _split_worked_answer(solution)
+        if worked is not None:
+            return answer, None
+        boxed = last_boxed(solution)
+        if boxed:
+            return boxed, None
+        missing = f"column {name!r} is empty" if name else "there is no column for the answer"
+        raise ValueError(
+            f"{row.where}: {missing}, and the solution holds no \\boxed{{…}}; {_nearest_column('answer', row)}"
+        )
+    if name is not None:
+        raise wrong("answer", "an answer: it is empty" if isinstance(given, str) else "text or a finite number")
+    if columns:
+        raise ValueError(f"{row.where}: no column {columns[0]!r}; {_nearest_column(columns[0], row)}")
+    raise ValueError(f"{row.where}: no column for the answer; {_nearest_column('answer', row)}; name it")
+
+
+def _choice(row: Row, problem: str, given: Any, answer: str, kind: Any) -> tuple[AnswerKind, str, str]:
+    """The kind of the answer; of a choice, the problem with its options and the right one's label."""
+    if kind not in ("math", "choice", None):
+        raise ValueError(
+            f"{row.where}, column 'kind': {kind!r} is not 'math' or 'choice'; "
+            "set its name to null to leave the kind out"
+        )
+    if kind == "math":
+        return "math", problem, answer
+    try:
+        lettered = with_options(problem, answer if isinstance(given, str) else given, row.columns)
+    except ValueError as error:
+        raise ValueError(f"{row.where}: {error}") from None
+    if lettered is not None:
+        return "choice", *lettered
+    label = shown_option(problem, answer)
+    return kind or ("choice" if label else "math"), problem, label or answer
 
 
 def _number_or_text(value: Any) -> str | None:
     match value:
         case str():
-            return value.strip()
+            return _only_item(value.strip())
+        case [str() | int() | float() as item]:
+            return _number_or_text(item)
         case bool():
             return None
         case int():
@@ -195,6 +264,17 @@ def _number_or_text(value: Any) -> str | None:
         case float() if math.isfinite(value):
             return str(int(value)) if value.is_integer() else repr(value)
     return None
+
+
+def _only_item(text: str) -> str:
+    """The text of a list of one that a column keeps as text: `["256"]`."""
+    if not text.startswith('["'):
+        return text
+    try:
+        items = json.loads(text)
+    except ValueError:
+        return text
+    return items[0].strip() if len(items) == 1 and isinstance(items[0], str) else text
 
 
 def _split_worked_answer(answer: str) -> tuple[str, str | None]:
@@ -211,20 +291,8 @@ def _split_worked_answer(answer: str) -> tuple[str, str | None]:
 
 def _level(value: Any) -> int | None:
     if isinstance(value, str):
-        number = re.search(r"(?<![\d.])\d+$", value.strip())
-        return int(number[0]) if number else None
+        match = _LEVEL.fullmatch(value.strip())
+        return int(match["level"]) if match else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return int(value) if math.isfinite(value) and value == int(value) else None
-
-
-def _kind(problem: str, answer: str) -> AnswerKind:
-    """ "choice" for the letter of an option in the problem, or the number of one of the options that end it."""
-    if re.fullmatch(r"[A-J]", answer):
-        shown = {option["line"] or option["inline"] for option in _LETTERED_OPTION.finditer(problem)}
-        return "choice" if len(shown) >= 2 and answer in shown else "math"
-    if re.fullmatch(r"[1-9]", answer):
-        last_first = (_NUMBERED_OPTION.match(line) for line in reversed(problem.splitlines()) if line.strip())
-        numbers = [option["number"] for option in takewhile(bool, last_first) if option]
-        return "choice" if len(numbers) >= 2 and answer in numbers else "math"
-    return "math"

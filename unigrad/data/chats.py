@@ -1,0 +1,51 @@
+"""Chats, as data sets keep them: {role, content} or ShareGPT's {from, value}, text or parts of text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_ROLES = {"human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant", "chatgpt": "assistant"}
+
+
+def is_chat(value: Any) -> bool:
+    return isinstance(value, list) and all(_turn(message) is not None for message in value)
+
+
+def question(value: Any) -> str | None:
+    """Text as it is, or a chat's last user message, without outer space; None where there is neither."""
+    return _last(value, "user")
+
+
+def demonstration(value: Any) -> str | None:
+    """Text as it is, or a chat's last assistant message, where no user message follows it; else None."""
+    if is_chat(value):
+        turns = [turn for turn in map(_turn, value) if turn is not None and turn[0] in ("user", "assistant")]
+        if turns and turns[-1][0] == "user":
+            return None
+    return _last(value, "assistant")
+
+
+def _last(value: Any, role: str) -> str | None:
+    if isinstance(value, str):
+        return value.strip()
+    if is_chat(value):
+        said = [turn[1] for turn in map(_turn, value) if turn is not None and turn[0] == role]
+        return said[-1].strip() if said else None
+    return None
+
+
+def _turn(message: Any) -> tuple[str, str] | None:
+    """(role, text); None for what is no message, or holds more than text."""
+    match message:
+        case {"role": str(role), "content": content} | {"from": str(role), "value": content}:
+            pass
+        case _:
+            return None
+    match content:
+        case str():
+            return _ROLES.get(role, role), content
+        case [*parts] if all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in parts):
+            return _ROLES.get(role, role), "".join(part["text"] for part in parts)
+        case None:
+            return _ROLES.get(role, role), ""
+    return None

@@ -126,3 +126,25 @@ def test_changed_keys_by_name() -> None:
     before = load_config("tiny-hpt")
     after = load_config("tiny-hpt", {"train.seed": "9", "train.save_steps": "1"})
     assert changed_keys(before, after, ignoring=["train.save_steps"]) == ["train.seed"]
+
+
+def test_a_mix_of_problem_sets() -> None:
+    config = load_config("tiny-hpt", {"data.train": "[a.jsonl, {path: b.jsonl, weight: 0.5}]"})
+    assert [(each.path, each.weight) for each in config.data.train_sets] == [("a.jsonl", 1.0), ("b.jsonl", 0.5)]
+    assert Config.model_validate(config.model_dump()) == config
+    (alone,) = load_config("tiny-hpt", {"data.train": "a.jsonl"}).data.train_sets
+    assert (alone.path, alone.weight) == ("a.jsonl", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", r"data\.train = \[\]: it names no problem set"),
+        ("[{path: a, weight: 0}]", r"data\.train\.weight = 0: input should be greater than 0"),
+        ("[{path: a, wieght: 1}]", r"unknown key 'data\.train\.wieght'; .*"),
+        ("[{weight: 1}]", r"data\.train\.path = .*: field required"),
+    ],
+)
+def test_a_mix_that_is_none(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^tiny-hpt: {message}\Z"):
+        load_config("tiny-hpt", {"data.train": text})

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 METHODS_KEY = "methods"
@@ -76,9 +76,23 @@ class ColumnsConfig(Section):
     """Column of the difficulty; null: level, difficulty"""
 
 
+class SourceConfig(Section):
+    path: str
+    """As data.train"""
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """How often each of its problems is met an epoch: 2 is twice, 0.5 in every other epoch"""
+    split: str | None = None
+    """In place of data.train_split"""
+    subset: str | None = None
+    """In place of data.subset"""
+    columns: ColumnsConfig = ColumnsConfig()
+    """In place of those of data.columns"""
+
+
 class DataConfig(Section):
-    train: str = "tiny"
-    """Training problems: a .jsonl(.gz), .json or .parquet file, a hub dataset, or `tiny`, the embedded generator"""
+    train: str | tuple[SourceConfig, ...] = "tiny"
+    """Training problems: a file (.jsonl, .json, .csv, .parquet), folder, glob or hub dataset, or `tiny`, the embedded
+    generator; or a list of them to be mixed, each alone or as {path: …, weight: 2, split: …, subset: …, columns: …}"""
     train_split: str = "train"
     """Split of a hub dataset to train on"""
     eval: str | None = "tiny"
@@ -98,6 +112,19 @@ class DataConfig(Section):
     """Use only the first so many training problems; null: all"""
     max_eval_problems: Positive | None = None
     """Evaluate on only the first so many held-out problems; null: all"""
+
+    @field_validator("train", mode="before")
+    @classmethod
+    def _paths_alone(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        if not value:
+            raise ValueError("it names no problem set")
+        return [{"path": item} if isinstance(item, str) else item for item in value]
+
+    @property
+    def train_sets(self) -> tuple[SourceConfig, ...]:
+        return (SourceConfig(path=self.train),) if isinstance(self.train, str) else self.train
 
 
 class TinyConfig(Section):
@@ -512,8 +539,13 @@ def _validate(tree: Mapping[str, Any], where: str) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as errors:
-        error = errors.errors()[0]
-        key = ".".join(str(part) for part in error["loc"] if not isinstance(part, int))
+        first = errors.errors()[0]
+        # Of a value that may have several types, pydantic lists what is wrong with it as each: the deepest was meant.
+        same = [each for each in errors.errors() if each["loc"][:2] == first["loc"][:2]]
+        error = max(same, key=lambda each: len(each["loc"]))
+        key = ".".join(
+            str(part) for part in error["loc"] if isinstance(part, str) and part.isidentifier() and part != "str"
+        )
         if error["type"] == "extra_forbidden":
             raise ConfigError(f"{where}: unknown key {key!r}{_nearest_key(key)}") from None
         message = error["msg"].removeprefix("Value error, ")
@@ -542,7 +574,8 @@ def _parse(text: str, field: FieldInfo) -> Any:
     members = typing.get_args(field.annotation) if union else (field.annotation,)
     if type(None) in members and text.lower() in ("null", "none"):
         return None
-    if str in members:
+    is_list = text.startswith("[") and any("tuple" in str(member) for member in members)
+    if str in members and not is_list:
         return text
     try:
         return yaml.safe_load(text)

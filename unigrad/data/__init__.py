@@ -1,7 +1,7 @@
 """Problem sets, prompt templates, demonstrations, and the order of the questions."""
 
 from unigrad.data.demonstrations import encode_demonstration
-from unigrad.data.order import epoch_order, questions_at_step
+from unigrad.data.order import Share, epoch_order, mixed_epoch, questions_at_step, share
 from unigrad.data.prepare import PreparationReport, Prepared, PreparedProblem, prepare_problems
 from unigrad.data.problems import load_problems
 from unigrad.data.templates import (
@@ -19,13 +19,16 @@ __all__ = [
     "Prepared",
     "PreparedProblem",
     "PromptTemplate",
+    "Share",
     "encode_demonstration",
     "encode_prompt",
     "epoch_order",
     "load_problems",
+    "mixed_epoch",
     "prepare_problems",
     "prompt_template",
     "questions_at_step",
     "render",
+    "share",
     "template_names",
 ]

@@ -140,7 +140,7 @@ def _downloads(config: Config, architecture: PreTrainedConfig, model: Dimensions
         yield f"the model {name} from the hub, {size / GB:.2f} GB"
         if name.startswith(GATED):
             yield f"a hub token (HF_TOKEN, or hf auth login) of an account that has accepted the licence of {name}"
-    sources = [config.data.train]
+    sources = [each.path for each in config.data.train_sets]
     if config.data.eval is not None and config.train.eval_steps:
         sources.append(config.data.eval)
     for source in dict.fromkeys(sources):

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 
-from unigrad.config import CONFIG_FILE, RESUMABLE_CHANGES, Config, ConfigError, changed_keys, load_config, one_line
+from unigrad.config import (
+    CONFIG_FILE,
+    RESUMABLE_CHANGES,
+    Config,
+    ConfigError,
+    SourceConfig,
+    changed_keys,
+    load_config,
+    one_line,
+)
 from unigrad.data import (
     PreparedProblem,
     load_problems,
     prepare_problems,
     prompt_template,
+    share,
 )
 from unigrad.data.tiny import MODEL_PATH, tiny_problems
 from unigrad.evaluate import RewardFunctionScorer, VerifierScorer
@@ -32,12 +42,14 @@ from unigrad.train.pieces import TokenTexts
 from unigrad.train.plan import plan_lines
 from unigrad.train.progress import Display
 from unigrad.train.records import Records
-from unigrad.train.trainer import Trainer
+from unigrad.train.trainer import ProblemSet, Trainer
 from unigrad.train.weights_and_biases import WandbRun, check_installed
 from unigrad.types import Problem, Scorer
 from unigrad.verify import Verifier
 from unigrad.verify.rewards import load_reward_function
 from unigrad.versions import changed, read_environment, write_environment
+
+TINY = "tiny"
 
 
 def run(config: Config, *, resume: Path | None = None, dry_run: bool = False) -> int:
@@ -178,10 +190,10 @@ def _build(config: Config, folder: Path, resumed: Path | None, console: Console,
     model_source = _model_source(config.model.name_or_path) if resumed is None else str(resumed)
     template = prompt_template(config.data.prompt_template)
     scorer = _scorer(config, stack)
-    train_set = _problems(config.data.train, "train", config)
+    train_sets = [(each, _training_problems(each, config)) for each in config.data.train_sets]
     held_out_set: list[Problem] = []
     if config.data.eval is not None and config.train.eval_steps:
-        held_out_set = _problems(config.data.eval, "eval", config)
+        held_out_set = _held_out_problems(config.data.eval, config)
 
     policy = _load(model_source, config)
     _check_lengths(config, policy.max_positions)
@@ -199,10 +211,16 @@ def _build(config: Config, folder: Path, resumed: Path | None, console: Console,
             console.print(f"{name}: {line}", markup=False, soft_wrap=True)
         return list(prepared.problems)
 
-    problems = prepare(train_set, "train", config.max_demonstration_length)
-    if not all(stage.samples for stage in stages) and all(each.demonstration is None for each in problems):
+    sets = [
+        ProblemSet(prepare(problems, _label(each, config), config.max_demonstration_length), each.weight)
+        for each, problems in train_sets
+    ]
+    if not all(stage.samples for stage in stages) and all(
+        item.demonstration is None for each in sets for item in each.problems
+    ):
+        where = ", ".join(each.path for each in config.data.train_sets)
         raise ConfigError(
-            f"method.name = {config.method.name!r} trains on demonstrations, and {config.data.train} holds none "
+            f"method.name = {config.method.name!r} trains on demonstrations, and {where} holds none "
             "(column `solution`); use grpo"
         )
     held_out = prepare(held_out_set, "held-out", None) if held_out_set else []
@@ -226,7 +244,7 @@ def _build(config: Config, folder: Path, resumed: Path | None, console: Console,
         optimizer=optimizer,
         stages=stages,
         start=start,
-        problems=problems,
+        sets=sets,
         held_out=held_out,
         suite=_suite(config.data.eval),
         texts=TokenTexts(policy.tokenizer) if config.train.save_token_logprobs else None,
@@ -275,19 +293,47 @@ def _scorer(config: Config, stack: ExitStack) -> Scorer:
     return VerifierScorer(stack.enter_context(Verifier(verify.timeout_seconds, verify.workers)))
 
 
-def _problems(source: str, role: Literal["train", "eval"], config: Config) -> list[Problem]:
-    data, tiny, training = config.data, config.tiny, role == "train"
-    limit = data.max_train_problems if training else data.max_eval_problems
-    if source == "tiny":
-        count = tiny.train_problems if training else tiny.eval_problems
-        return tiny_problems(role, count, tiny.seed, tiny.expert_error_rate)[:limit]
+def _training_problems(source: SourceConfig, config: Config) -> list[Problem]:
+    data, tiny = config.data, config.tiny
+    if source.path == TINY:
+        problems = tiny_problems("train", tiny.train_problems, tiny.seed, tiny.expert_error_rate)
+        problems = problems[: data.max_train_problems]
+    else:
+        problems = load_problems(
+            source.path,
+            split=source.split or data.train_split,
+            subset=source.subset or data.subset,
+            columns=_columns(config) | source.columns.model_dump(exclude_none=True),
+            limit=data.max_train_problems,
+        )
+    if len(data.train_sets) == 1:
+        return problems
+    label = _label(source, config)  # the ids of two sets may be the same numbers
+    return [replace(problem, id=f"{label}:{problem.id}") for problem in problems]
+
+
+def _held_out_problems(source: str, config: Config) -> list[Problem]:
+    data, tiny = config.data, config.tiny
+    if source == TINY:
+        problems = tiny_problems("eval", tiny.eval_problems, tiny.seed, tiny.expert_error_rate)
+        return problems[: data.max_eval_problems]
     return load_problems(
-        source,
-        split=data.train_split if training else data.eval_split,
-        subset=data.subset,
-        columns=data.columns.model_dump(exclude_none=True),
-        limit=limit,
+        source, split=data.eval_split, subset=data.subset, columns=_columns(config), limit=data.max_eval_problems
     )
+
+
+def _columns(config: Config) -> dict[str, str]:
+    columns: dict[str, str] = config.data.columns.model_dump(exclude_none=True)
+    return columns
+
+
+def _label(source: SourceConfig, config: Config) -> str:
+    """A training set's name on the console and in its problems' ids: short where that tells the sets apart."""
+    paths = [each.path for each in config.data.train_sets]
+    if len(paths) == 1:
+        return "train"
+    names = [_suite(path) for path in paths]
+    return _suite(source.path) if names.count(_suite(source.path)) == 1 else source.path
 
 
 def _suite(source: str | None) -> str:
@@ -307,7 +353,7 @@ def _plan(config: Config, trainer: Trainer) -> list[str]:
     questions = train.questions_per_step
     updates = questions // (train.questions_per_update or questions)
     parameters = sum(p.numel() for p in trainer.policy.model.parameters())
-    epochs = train.max_steps * questions / len(trainer.problems)
+    epochs = train.max_steps * questions / sum(share(len(each.problems), each.weight).an_epoch for each in trainer.sets)
     return [
         f"model: {config.model.name_or_path}, {parameters / 1e6:,.1f}M parameters on {trainer.policy.device}",
         f"method: {config.method.name}, {', then '.join(_terms(stage) for stage in trainer.stages)}",

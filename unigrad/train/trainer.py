@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from unigrad.config import CONFIG_FILE, Config
-from unigrad.data import PreparedProblem, questions_at_step
+from unigrad.data import PreparedProblem, questions_at_step, share
 from unigrad.evaluate import accuracy, sample_and_score
 from unigrad.hybrid import Decision, Mixture, Objective, decide, mix
 from unigrad.policy import Policy
@@ -34,6 +34,14 @@ from unigrad.types import Group, Reason, Scorer, Trajectory
 from unigrad.versions import write_environment
 
 
+@dataclass(frozen=True)
+class ProblemSet:
+    """One of the sets that a run trains on; each of its problems is met `weight` times an epoch."""
+
+    problems: Sequence[PreparedProblem]
+    weight: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trainer:
     """A run, ready to go: everything it needs is built, checked and handed in."""
@@ -47,7 +55,7 @@ class Trainer:
     optimizer: torch.optim.Optimizer
     stages: Sequence[Objective]
     start: Position
-    problems: Sequence[PreparedProblem]
+    sets: Sequence[ProblemSet]
     held_out: Sequence[PreparedProblem]
     suite: str
     texts: TokenTexts | None
@@ -96,11 +104,14 @@ class Trainer:
     ) -> dict[str, Any]:
         config = self.config.train
         start = time.perf_counter()
-        problems = self.problems
-        if not objective.samples:
-            problems = [each for each in problems if each.demonstration is not None]
-        indices = questions_at_step(step, config.questions_per_step, len(problems), config.seed)
-        questions = [problems[index] for index in indices]
+        problems, shares = list[PreparedProblem](), []
+        for each in self.sets:
+            usable = [item for item in each.problems if objective.samples or item.demonstration is not None]
+            problems += usable
+            shares.append(share(len(usable), each.weight))
+        questions = [
+            problems[index] for index in questions_at_step(step, config.questions_per_step, shares, config.seed)
+        ]
         groups, metrics = self._groups(questions, step, objective.samples)
 
         training = time.perf_counter()

@@ -12,6 +12,7 @@ from unigrad.data.templates import (
     render,
     template_names,
 )
+from unigrad.data.turns import Turn, turn_of
 
 __all__ = [
     "PROMPT_TEMPLATES",
@@ -19,6 +20,7 @@ __all__ = [
     "Prepared",
     "PreparedProblem",
     "PromptTemplate",
+    "Turn",
     "encode_demonstration",
     "encode_prompt",
     "epoch_order",
@@ -28,4 +30,5 @@ __all__ = [
     "questions_at_step",
     "render",
     "template_names",
+    "turn_of",
 ]

@@ -184,6 +184,7 @@ def _evaluate(arguments: list[str]) -> int:
             raise ConfigError(f"unexpected argument {name!r}; one MODEL is evaluated, on --suite A,B")
         raise parser.unknown_option(name)
     options = vars(known)
+    options["stop"] = tuple(options["stop"]) if options["stop"] else None
     model, suite, rescore = (options.pop(name) for name in ("model", "suite", "rescore"))
     out, data, against = (Path(text) if (text := options.pop(name)) else None for name in ("out", "data", "against"))
 
@@ -234,7 +235,12 @@ def _evaluate_parser() -> _Parser:
     add(
         "--prompt-template", default=defaults.prompt_template, metavar="NAME|TEXT",
         help="a template of `unigrad train --help`, or a text with {problem} "
-        "(default: chat_boxed if the tokenizer has a chat template, else boxed; plain for tiny)",
+        "(default: that of the run that MODEL lies in; else plain for tiny, chat_boxed if the tokenizer has a chat "
+        "template, chat if that asks for the box itself, or boxed)",
+    )  # fmt: skip
+    add(
+        "--stop", action="append", metavar="TEXT",
+        help="a string that ends a completion; may be given again (default: those of the run that MODEL lies in)",
     )  # fmt: skip
     add("--seed", type=int, default=defaults.seed, help="of every completion (default: %(default)s)")
     add("--device", default=defaults.device, help="cuda, mps, cpu, or auto (default: %(default)s)")

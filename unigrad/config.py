@@ -151,8 +151,8 @@ class RolloutConfig(Section):
     """Nucleus sampling: the smallest set of tokens with this mass; 1: off"""
     top_k: NonNegative = 0
     """Sample among the k likeliest tokens; 0: off"""
-    stop: tuple[str, ...] = ()
-    """Strings that end a completion, besides the end token"""
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Strings that end a completion, besides the end token; in evaluations of the run too"""
     max_concurrent_tokens: Positive = 65536
     """Tokens (prompts and completions) whose keys and values are held at once; waiting rows enter as others finish"""
 

@@ -73,7 +73,8 @@ class Scorer(Protocol):
 class Trajectory:
     """A completion of a prompt with its score: a rollout, or a demonstration (then `rollout_logprobs` is None).
 
-    `completion_ids` are exactly the ids that were sampled (or the demonstration's), the end token included.
+    `completion_ids` are exactly the ids that were sampled (or the demonstration's), the end token included; `text` is
+    what they say before it, special tokens included.
     """
 
     prompt_ids: tuple[int, ...]

@@ -93,3 +93,55 @@ def test_a_chat_template_that_would_write_todays_date_writes_a_fixed_one(
     template = prompt_template("chat")
     assert render(template, "1+1?", chat_tokenizer) == "26 Jul 2024: 1+1?"
     assert encode_prompt(template, "1+1?", chat_tokenizer) == chat_tokenizer("26 Jul 2024: 1+1?").input_ids[1:]
+
+
+@pytest.mark.parametrize(
+    ("source", "written"),
+    [
+        ("{{ strftime_now('%d %b %Y') }}", "26 Jul 2024"),
+        ("{{ strftime_now(format='%Y-%m-%d') }}", "2024-07-26"),
+        ("{% set today = strftime_now('%A, %-d %B %Y, %H:%M') %}{{ today }}", "Friday, 26 July 2024, 00:00"),
+        ("{% if strftime_now is defined %}{{ strftime_now('%j') | int + 1 }}{% endif %}", "209"),
+        ("{% macro head() %}{{ strftime_now('%y').split('2')[1] }}{% endmacro %}{{ head() }}", "4"),
+        ("{{ strftime_now('100%% on %%d %F') }}", "100% on %d 2024-07-26"),
+        ("  {%- if true %}\n{{ strftime_now('%d') }}\n  {% endif %}", "26\n"),
+    ],
+)
+def test_no_template_sees_todays_date(chat_tokenizer: PreTrainedTokenizerFast, source: str, written: str) -> None:
+    chat_tokenizer.chat_template = source + ": {{ messages[0]['content'] }}"
+    assert render(prompt_template("chat"), "1+1?", chat_tokenizer) == f"{written}: 1+1?"
+
+
+def test_a_template_without_a_date_is_rendered_as_it_is(chat_tokenizer: PreTrainedTokenizerFast) -> None:
+    message = [{"role": "user", "content": " 1+1?\n"}]
+    expected = chat_tokenizer.apply_chat_template(message, tokenize=True, add_generation_prompt=True, return_dict=False)
+    assert encode_prompt(prompt_template("chat"), " 1+1?\n", chat_tokenizer) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("{{ raise_exception('System role not supported') }}", "raises TemplateError: System role not supported;"),
+        ("{{ raise_exception('two\n lines') }}", "raises TemplateError: two lines;"),
+        ("{% for m in messages %}{{ m.content }}", "raises TemplateSyntaxError: Unexpected end of template."),
+        ("{{ system.prompt }}", "raises UndefinedError: 'system' is undefined;"),
+        ("{{ messages[0].content + 1 }}", "raises TypeError: can only concatenate str"),
+        ("{{ 1 // 0 }}", "raises ZeroDivisionError: "),
+        ("{{ strftime_now() }}", "raises UndefinedError: "),
+        ("{{ messages[1].content }}", "raises UndefinedError: "),
+        ("{{ bos_token }}Hello.", "leaves out the problem '1+1?', or alters it: its prompt is '<bos>Hello.';"),
+        ("{{ messages[0].content[:2] }}", "leaves out the problem '1+1?', or alters it: its prompt is '1+';"),
+    ],
+)
+def test_a_template_that_cannot_be_used_is_one_line(
+    chat_tokenizer: PreTrainedTokenizerFast, source: str, said: str
+) -> None:
+    chat_tokenizer.chat_template = source
+    for use in (render, encode_prompt):
+        with pytest.raises(ValueError, match=r"^the chat template of this model .*\Z") as caught:
+            use(prompt_template("chat"), "1+1?", chat_tokenizer)
+        assert f"the chat template of this model {said}" in str(caught.value)
+        assert str(caught.value).endswith("; use the prompt template 'boxed', or mend the model's chat template")
+    # A problem's own line breaks may be set anew.
+    chat_tokenizer.chat_template = "{{ messages[0].content | trim | wordwrap(3) }}"
+    assert "".join(render(prompt_template("chat"), " 1 + 1?\n", chat_tokenizer).split()) == "1+1?"

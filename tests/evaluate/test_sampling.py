@@ -2,34 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from unigrad.data import PreparedProblem
+from unigrad.data import PreparedProblem, prepare_problems, prompt_template
 from unigrad.evaluate import VerifierScorer, sample_and_score
 from unigrad.rollout import Sampling, TorchEngine
-from unigrad.types import Problem
+from unigrad.types import Attempt, Problem, Reason, Score, Verdict
 from unigrad.verify import Verifier
+
+WORDS = ["<eos>", *"0123456789", "?", "<think>", "</think>", "<pad>"]
+
+
+def digits() -> Tokenizer:
+    """A token a letter."""
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return tokenizer
+
+
+def engine(tokenizer: PreTrainedTokenizerFast) -> TorchEngine:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(WORDS), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        max_position_embeddings=32, eos_token_id=0, bos_token_id=None, pad_token_id=None,
+    )  # fmt: skip
+    return TorchEngine(LlamaForCausalLM(config), tokenizer, max_concurrent_tokens=512)
+
+
+def test_special_tokens_are_scored_in_rollouts_as_in_demonstrations() -> None:
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=digits(), eos_token="<eos>", pad_token="<pad>",
+        additional_special_tokens=["<think>", "</think>"],
+    )  # fmt: skip
+    shown: list[Attempt] = []
+
+    def score(attempts: Sequence[Attempt]) -> list[Score]:
+        shown.extend(attempts)
+        return [Score(1.0, Verdict(True, None, Reason.REWARD_FUNCTION)) for _ in attempts]
+
+    prepared = prepare_problems(
+        [Problem(id="p", problem="1", answer="7", solution="<think>7</think>7<eos>")],
+        prompt_template("{problem}"), tokenizer, max_prompt_length=9, max_demonstration_length=9, scorer=score,
+    ).problems  # fmt: skip
+    assert [each.completion for each in shown] == ["<think>7</think>7"]
+    rollouts = sample_and_score(
+        engine(tokenizer), tokenizer, score, prepared, Sampling(num_generations=200, max_completion_length=6), seed=0
+    )
+    texts = [each.text for group in rollouts.trajectories for each in group]
+    assert texts == [each.completion for each in shown[1:]]
+    written = [
+        "".join(tokenizer.convert_ids_to_tokens(each.completion_ids))
+        for group in rollouts.trajectories
+        for each in group
+    ]
+    assert texts == [text.removesuffix("<eos>") for text in written]
+    assert all(sum(token in text for text in texts) > 20 for token in ("<think>", "</think>", "<pad>"))
+    assert any(text.endswith("<eos>") for text in written)
 
 
 def test_a_problem_met_twice_in_a_step_gets_its_own_random_numbers() -> None:
-    words = ["<eos>", *"0123456789", "?"]
-    tokenizer_model = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="?"))
-    tokenizer_model.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer_model, eos_token="<eos>")
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(words), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=32, eos_token_id=0, bos_token_id=None, pad_token_id=None,
-    )  # fmt: skip
-    engine = TorchEngine(LlamaForCausalLM(config), tokenizer, max_concurrent_tokens=512)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=digits(), eos_token="<eos>")
     problem = PreparedProblem(
         problem=Problem(id="p", problem="1", answer="7"), prompt="1", prompt_ids=(2,), demonstration=None
     )
     with Verifier() as verifier:
         rollouts = sample_and_score(
-            engine,
+            engine(tokenizer),
             tokenizer,
             VerifierScorer(verifier),
             [problem, problem],

@@ -172,6 +172,28 @@ def test_what_is_saved_loads_as_it_is(tiny_model: Build, tokenizer: PreTrainedTo
     assert {file.name for file in (tmp_path / "saved").iterdir()} >= {"model.safetensors", "generation_config.json"}
 
 
+def test_an_added_end_is_saved_once(tiny_model: Build, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    for before, after in ((None, [7]), (59, [59, 7]), ([59, 3], [59, 3, 7]), (7, 7), ([7, 59], [7, 59])):
+        policy = make_policy(tiny_model("llama"), tokenizer, torch.float32)
+        policy.model.generation_config.eos_token_id = before
+        policy.add_end(7)
+        policy.add_end(7)
+        policy.save_pretrained(tmp_path / "saved")
+        found = AutoModelForCausalLM.from_pretrained(tmp_path / "saved").generation_config.eos_token_id
+        # What had one token and still has need not be a list.
+        assert found == after or found == [after]
+
+
+def test_tokens_without_a_row_in_the_embedding_are_named(tiny_model: Build, tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer.add_tokens(["<think>", "</think>"])
+    policy = make_policy(tiny_model("llama"), tokenizer)
+    policy.check_embedded([3, 59], "the prompt")
+    with pytest.raises(
+        ValueError, match=r"^the prompt holds the token '</think>' \(id 61\), but the model embeds only 60"
+    ):
+        policy.check_embedded([3, 61, 60], "the prompt")
+
+
 @pytest.mark.parametrize(
     ("rows", "temperatures", "message"),
     [

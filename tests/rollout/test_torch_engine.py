@@ -229,6 +229,37 @@ class TestEnds:
                 assert ended != completion.truncated
                 assert not {EOS, OTHER_EOS, 3} & set(completion.token_ids[:-1])
 
+    def test_end_tokens_of_the_sampling_alone(self, llama: Any, tokenizer: Any) -> None:
+        free = run(llama, tokenizer, n=40)
+        stopped = run(llama, tokenizer, n=40, stop_token_ids=(OTHER_EOS, 3))
+        earlier = 0
+        for key, group in free.items():
+            for completion, other in zip(group, stopped[key], strict=True):
+                ends = (t for t, token in enumerate(completion.token_ids, 1) if token in (OTHER_EOS, 3))
+                assert other.token_ids == completion.token_ids[: next(ends, None)]
+                assert other.truncated == (other.token_ids[-1] not in (EOS, OTHER_EOS, 3))
+                earlier += len(other.token_ids) < len(completion.token_ids)
+        assert earlier > 5
+
+    def test_a_text_keeps_what_was_sampled_but_for_the_end_token(self, llama: Any, tokenizer: Any) -> None:
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer.backend_tokenizer, eos_token="<end>", additional_special_tokens=["<stop>"]
+        )
+        seen = {"ended": 0, "stopped": 0, "truncated": 0, "special": 0, "empty": 0}
+        for group in run(llama, tokenizer, n=60, stop=("q", "zz")).values():
+            for completion in group:
+                assert completion.ended == (completion.token_ids[-1] == EOS)
+                written = completion.token_ids[:-1] if completion.ended else completion.token_ids
+                text = completion.text(tokenizer)
+                assert text == "".join(tokenizer.convert_ids_to_tokens(written))
+                assert completion.truncated == (not completion.ended and not text.endswith(("q", "zz")))
+                seen["ended"] += completion.ended
+                seen["truncated"] += completion.truncated
+                seen["stopped"] += not completion.ended and not completion.truncated
+                seen["special"] += "<stop>" in text
+                seen["empty"] += not text
+        assert all(seen.values()), seen
+
     def test_without_end_tokens_every_row_is_full(self, llama: Any, tokenizer: Any) -> None:
         groups = run(llama, without_end(llama, tokenizer))
         assert {len(each.token_ids) for group in groups.values() for each in group} == {12}

@@ -41,7 +41,9 @@ def metaspace() -> PreTrainedTokenizerFast:
 
 
 def pieces(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
-    text = tokenizer.decode(ids, skip_special_tokens=True)
+    """Of a completion that ends with the end token, if it is the last of `ids`."""
+    written = ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
+    text = tokenizer.decode(written, skip_special_tokens=False)
     found = TokenTexts(tokenizer)(ids, text)
     assert "".join(found) == text
     assert len(found) == len(ids)
@@ -53,6 +55,15 @@ def test_the_end_token_is_empty() -> None:
     ids = [*tokenizer("12=3;", add_special_tokens=False).input_ids, tokenizer.eos_token_id]
     assert pieces(tokenizer, ids) == ["1", "2", "=", "3", ";", ""]
     assert pieces(tokenizer, []) == []
+
+
+def test_other_special_tokens_are_text() -> None:
+    tokenizer = byte_level()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
+    ids = [*tokenizer("<think>≥1</think>2<end><think>").input_ids, tokenizer.eos_token_id]
+    assert pieces(tokenizer, ids) == ["<think>", "", "", "≥", "1", "</think>", "2", "<end>", "<think>", ""]
+    # Nothing but the end.
+    assert pieces(tokenizer, [tokenizer.eos_token_id]) == [""]
 
 
 def test_a_character_of_several_tokens_is_the_last_ones() -> None:
@@ -79,4 +90,6 @@ def test_spaces_that_the_start_loses() -> None:
 @pytest.mark.parametrize("make", [byte_level, metaspace])
 def test_any_tokens_at_all(make: object, ids: list[int]) -> None:
     assert callable(make)
-    pieces(make(), ids)
+    tokenizer = make()
+    pieces(tokenizer, ids)
+    pieces(tokenizer, [*ids, tokenizer.eos_token_id])

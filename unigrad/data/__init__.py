@@ -12,6 +12,7 @@ from unigrad.data.templates import (
     render,
     template_names,
 )
+from unigrad.data.turns import Turn, turn_of
 
 __all__ = [
     "PROMPT_TEMPLATES",
@@ -20,6 +21,7 @@ __all__ = [
     "PreparedProblem",
     "PromptTemplate",
     "Share",
+    "Turn",
     "encode_demonstration",
     "encode_prompt",
     "epoch_order",
@@ -31,4 +33,5 @@ __all__ = [
     "render",
     "share",
     "template_names",
+    "turn_of",
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from unigrad.data.demonstrations import encode_demonstration
 from unigrad.data.templates import PromptTemplate, encode_prompt, render
+from unigrad.data.turns import turn_of
 from unigrad.types import Attempt, Problem, Reason, Scorer, Trajectory
 
 if TYPE_CHECKING:
@@ -104,8 +105,9 @@ def prepare_problems(
         seen = f"the prompts have {min(lengths)} to {max(lengths)}" if lengths else "there were no problems at all"
         raise ValueError(f"no problem is left within a max_prompt_length of {max_prompt_length} tokens: {seen}")
 
+    turn = turn_of(template, tokenizer)
     solutions = [
-        (position, problem.solution, tuple(encode_demonstration(problem.solution, tokenizer)))
+        (position, turn.completion(problem.solution), tuple(encode_demonstration(problem.solution, tokenizer, turn)))
         for position, (problem, _, _) in enumerate(kept)
         if problem.solution is not None and max_demonstration_length is not None
     ]

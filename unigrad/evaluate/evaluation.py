@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from unigrad.evaluate import folder as files
 from unigrad.evaluate.benchmark_problems import BenchmarkProblems, load_benchmark
 from unigrad.evaluate.completions import append, read, written
 from unigrad.evaluate.exclusive import exclusive_solves, shared_benchmarks
+from unigrad.evaluate.own_run import as_trained
 from unigrad.evaluate.progress import Display
 from unigrad.evaluate.protocol import AUTO, Protocol, differences, fingerprint, model_label
 from unigrad.evaluate.recorder import Recorder
@@ -92,9 +93,12 @@ def _evaluate(
 ) -> int:
     if protocol.prompt_template != AUTO:
         _check_template(protocol.prompt_template)
+    before = files.read_settings(out)
+    protocol, line = _completed(protocol, model, before if rescore else None)
+    if line:
+        say.print(line, markup=False, soft_wrap=True)
     tasks = _tasks(suites, protocol, data, out)
     settings = _settings(model, suites, protocol, tasks)
-    before = files.read_settings(out)
     if before is not None and (files.has_completions(out) or files.is_finished(out)):
         _check_same(before, settings, out, rescore)
         # Rescored completions keep their model; everything else may have moved.
@@ -127,6 +131,16 @@ def _evaluate(
         )
     say.print(f"written: {out / files.RESULTS_FILE}", markup=False, soft_wrap=True)
     return 0
+
+
+def _completed(protocol: Protocol, model: str, sampled: Mapping[str, Any] | None) -> tuple[Protocol, str | None]:
+    """`protocol` as the model's run has it, or as `sampled` (settings.json) says of completions that are there."""
+    if sampled is None:
+        return as_trained(protocol, model)
+    left_open = {"prompt_template": protocol.prompt_template == AUTO, "stop": protocol.stop is None}
+    return replace(
+        protocol, **{key: sampled["protocol"].get(key) for key, is_open in left_open.items() if is_open}
+    ), None
 
 
 def _check_template(name: str) -> None:

@@ -26,6 +26,7 @@ class Protocol:
     """§4.1: temperature 0.6, top-p 0.95, up to 8,192 tokens.
 
     max_completion_length: None is 8,192, or what the model's positions leave. samples: None is each benchmark's own.
+    stop: strings that end a completion; None leaves them open, as AUTO does the prompt template, for `as_trained`.
     """
 
     temperature: float = 0.6
@@ -33,6 +34,7 @@ class Protocol:
     max_completion_length: int | None = None
     samples: int | None = None
     prompt_template: str = AUTO
+    stop: tuple[str, ...] | None = None
     limit: int | None = None
     seed: int = 0
     device: str = "auto"
@@ -47,6 +49,8 @@ class Protocol:
             raise ConfigError(f"--temperature {self.temperature}: must be at least 0 (0: greedy)")
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"--top-p {self.top_p}: must be above 0 and at most 1")
+        if not all(self.stop or ()):
+            raise ConfigError("--stop '': must not be empty")
         for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -58,13 +62,18 @@ class Protocol:
         return self.max_completion_length or MAX_COMPLETION_LENGTH
 
     def record(self) -> dict[str, Any]:
-        return {**asdict(self), "max_completion_length": self.longest_completion}
+        return {**asdict(self), "max_completion_length": self.longest_completion, "stop": list(self.stop or ())}
+
+
+def is_saved_model(path: Path) -> bool:
+    """Whether a folder is called as a run calls those of its models."""
+    return path.name == "final" or path.name.startswith("checkpoint-")
 
 
 def model_label(model: str) -> str:
     """What a model is called in a table and in a folder's name: `tiny-hpt-final` for runs/tiny-hpt/final."""
     path = Path(model)
-    if path.name == "final" or path.name.startswith("checkpoint-"):
+    if is_saved_model(path):
         run = path.resolve().parent
         # A comparison's runs are METHOD/seed-S.
         method = f"{run.parent.name}-" if run.name.startswith("seed-") else ""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from unigrad.config import ConfigError
-from unigrad.data import PromptTemplate, encode_prompt, prompt_template
+from unigrad.data import PromptTemplate, encode_prompt, prompt_template, render, turn_of
 from unigrad.data.tiny import MODEL_PATH
 from unigrad.evaluate.completions import BLOCK, Chunk, cut
 from unigrad.evaluate.protocol import AUTO, Protocol
@@ -71,11 +72,22 @@ class BenchmarkSampler:
         fit the model or the cache."""
         self._tokenizer = policy.tokenizer
         self._engine = engine
-        self._protocol = protocol
+        self._seed = protocol.seed
         self._problems = problems
         self.benchmark = benchmark
         self.template = _template(protocol, benchmark, policy.tokenizer)
         self._prompt_ids = [tuple(encode_prompt(self.template, each.problem, policy.tokenizer)) for each in problems]
+        for problem, ids in zip(problems, self._prompt_ids, strict=True):
+            policy.check_embedded(ids, f"{benchmark.name}: the prompt of problem {problem.id}")
+        end = turn_of(self.template, policy.tokenizer).end_id
+        self._sampling = Sampling(
+            num_generations=samples,
+            max_completion_length=protocol.longest_completion,
+            temperature=protocol.temperature,
+            top_p=protocol.top_p,
+            stop=protocol.stop or (),
+            stop_token_ids=() if end is None else (end,),
+        )
         longest = _longest_row(self._prompt_ids, policy.max_positions, protocol, benchmark.name)
         rows = ROUNDS * (protocol.max_concurrent_tokens // longest)
         if policy.device.type == "cpu":
@@ -84,28 +96,18 @@ class BenchmarkSampler:
 
     def sample(self, chunk: Chunk, take: Callable[[Sampled], None]) -> None:
         """Give each of the chunk's completions to `take` as it ends."""
-        protocol = self._protocol
         # The engine counts samples from 0 in each call, so a later block goes by another key.
         block = f"#{chunk.first // BLOCK}" if chunk.first else ""
         problems = {f"{each.id}{block}": each for each in self._problems[chunk.start : chunk.stop]}
 
         def ended(prompt: Prompt, index: int, completion: Completion) -> None:
-            text = self._tokenizer.decode(completion.token_ids, skip_special_tokens=True)
-            take(
-                Sampled(
-                    problems[prompt.key], chunk.first + index, text, len(completion.token_ids), completion.truncated
-                )
-            )
+            text, tokens = completion.text(self._tokenizer), len(completion.token_ids)
+            take(Sampled(problems[prompt.key], chunk.first + index, text, tokens, completion.truncated))
 
         self._engine.generate(
             [Prompt(key, ids) for key, ids in zip(problems, self._prompt_ids[chunk.start : chunk.stop], strict=True)],
-            Sampling(
-                num_generations=chunk.count,
-                max_completion_length=protocol.longest_completion,
-                temperature=protocol.temperature,
-                top_p=protocol.top_p,
-            ),
-            protocol.seed,
+            replace(self._sampling, num_generations=chunk.count),
+            self._seed,
             ended,
         )
 
@@ -114,6 +116,9 @@ def _template(protocol: Protocol, benchmark: Benchmark, tokenizer: PreTrainedTok
     name = protocol.prompt_template
     if name == AUTO:
         name = benchmark.prompt_template or ("chat_boxed" if tokenizer.chat_template else "boxed")
+        # Qwen2.5-Math's chat template asks for the box by itself.
+        if name == "chat_boxed" and "\\boxed" in render(chat := prompt_template("chat"), "1+1?", tokenizer):
+            return chat
     return prompt_template(name)
 
 

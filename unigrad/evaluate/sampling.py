@@ -54,7 +54,7 @@ def sample_and_score(
         met[key] += 1
     groups = engine.generate(prompts, sampling, seed)
     sampled = time.perf_counter()
-    texts = [[tokenizer.decode(c.token_ids, skip_special_tokens=True) for c in group] for group in groups]
+    texts = [[completion.text(tokenizer) for completion in group] for group in groups]
     attempts = [
         Attempt(prepared.problem, prepared.prompt, text)
         for prepared, group_texts in zip(problems, texts, strict=True)

@@ -25,8 +25,8 @@ class Benchmark:
 
     title: its column in the paper's tables. samples: k of avg@k. hub: the id of its data set, with `split`, `subset`
     and `columns`; None: it is made here, or a file. from_row: makes problem and answer of a hub row that does not hold
-    them as they are. kind: of the answers; None: told by each problem. prompt_template: the only one that fits. path:
-    the file itself.
+    them as they are. kind: of the answers; None: told by each problem. prompt_template: for a model that comes from
+    no run. path: the file itself.
     """
 
     name: str

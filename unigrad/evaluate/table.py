@@ -102,9 +102,12 @@ def _remarks(results: Mapping[str, Any]) -> Iterator[str]:
     limit = f"up to {length} tokens"
     if positions is not None and positions <= length:
         limit += f", or what the model's {positions} positions leave"
+    prompts = ", ".join(dict.fromkeys(sampled["prompt_templates"].values()))
+    if protocol["stop"]:
+        prompts += f"; stop: {', '.join(map(repr, protocol['stop']))}"
     yield (
         f"temperature {protocol['temperature']}, top-p {protocol['top_p']}, {limit}, seed {protocol['seed']}; "
-        f"prompts: {', '.join(dict.fromkeys(sampled['prompt_templates'].values()))}; intervals: bootstrap over problems"
+        f"prompts: {prompts}; intervals: bootstrap over problems"
     )
 
 

@@ -150,6 +150,23 @@ class Policy:
             rows_of(logp_N), rows_of(entropy_N), mask_BT, None if values_N is None else rows_of(values_N)
         )
 
+    def add_end(self, token: int) -> None:
+        """This token ends the model's completions too, by its generation config, which is saved with it."""
+        config = self.model.generation_config
+        ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+        if token not in ends:
+            config.eos_token_id = [*(end for end in ends if end is not None), token]
+
+    def check_embedded(self, token_ids: Sequence[int], what: str) -> None:
+        """Raises ValueError where `token_ids`, of `what`, hold one that has no row in the model's embedding."""
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        if (highest := max(token_ids, default=0)) >= rows:
+            raise ValueError(
+                f"{what} holds the token {self.tokenizer.convert_ids_to_tokens(highest)!r} (id {highest}), but the "
+                f"model embeds only {rows}: call model.resize_token_embeddings({len(self.tokenizer)}) and save it, or "
+                "take the token out of the tokenizer"
+            )
+
     def save_pretrained(self, path: str | Path) -> None:
         """Model, generation config and tokenizer, as `AutoModelForCausalLM` and `AutoTokenizer` load them."""
         self.model.save_pretrained(path)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +20,10 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How to sample. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 leave the distribution whole."""
+    """How to sample. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 leave the distribution whole.
+
+    stop: strings that end a completion. stop_token_ids: tokens that do, besides those of the model and its tokenizer.
+    """
 
     num_generations: int
     max_completion_length: int
@@ -25,6 +31,7 @@ class Sampling:
     top_p: float = 1.0
     top_k: int = 0
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises ValueError on a number out of its range, or an empty stop string."""
@@ -50,12 +57,19 @@ class Completion:
         sampling is greedy) and before top-k and top-p: the policy whose ratio to π_θ is 1 until θ changes.
     entropies: the exact entropy over the vocabulary of the same distribution, in nats, a number a token.
     truncated: it ended because its length ran out, not by an end token or a stop string.
+    ended: its last token is an end token.
     """
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     entropies: tuple[float, ...]
     truncated: bool
+    ended: bool
+
+    def text(self, tokenizer: PreTrainedTokenizerBase) -> str:
+        """What was written, special tokens included, without the end token: what a demonstration's text is too."""
+        ids = self.token_ids[:-1] if self.ended else self.token_ids
+        return str(tokenizer.decode(ids, skip_special_tokens=False))
 
 
 OnCompletion = Callable[[Prompt, int, Completion], None]

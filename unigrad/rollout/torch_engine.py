@@ -41,24 +41,32 @@ class _Row:
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     entropies: list[float] = field(default_factory=list)
+    ended: bool = False
     stopped: bool = False
+    """By an end token or a stop string."""
 
     @property
     def finished(self) -> bool:
         return self.stopped or len(self.token_ids) == self.room
 
     def completion(self) -> Completion:
-        return Completion(tuple(self.token_ids), tuple(self.logprobs), tuple(self.entropies), not self.stopped)
+        return Completion(
+            token_ids=tuple(self.token_ids),
+            logprobs=tuple(self.logprobs),
+            entropies=tuple(self.entropies),
+            truncated=not self.stopped,
+            ended=self.ended,
+        )
 
 
 class TorchEngine:
     """An `Engine` on the model object that is being trained: no copy of the weights, so nothing to keep in step.
 
     The prompt is computed once for its group. A row leaves the batch as soon as it ends and a waiting one takes its
-    place. A row ends at an end token of the model's generation config or tokenizer, at the first token that completes a
-    stop string in the decoded text (special tokens included), or when its length or the model's positions run out;
-    all of its tokens are kept as they were sampled. While `generate` runs the model is in evaluation mode with torch's
-    own attention; afterwards it is as it was.
+    place. A row ends at an end token (of the model's generation config, the tokenizer, or the `Sampling`), at the first
+    token that completes a stop string in the decoded text (special tokens included), or when its length or the model's
+    positions run out; all of its tokens are kept as they were sampled. While `generate` runs the model is in evaluation
+    mode with torch's own attention; afterwards it is as it was.
     """
 
     def __init__(
@@ -178,7 +186,8 @@ class TorchEngine:
             row.token_ids.append(token)
             row.logprobs.append(logprob)
             row.entropies.append(entropy)
-            row.stopped = token in self._end_ids or self._stopped_by_text(row, sampling.stop)
+            row.ended = token in self._end_ids or token in sampling.stop_token_ids
+            row.stopped = row.ended or self._stopped_by_text(row, sampling.stop)
 
     def _stopped_by_text(self, row: _Row, stop: tuple[str, ...]) -> bool:
         if not stop:

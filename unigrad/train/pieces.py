@@ -19,15 +19,19 @@ class TokenTexts:
         self._alone: dict[int, str] = {}
 
     def __call__(self, token_ids: Sequence[int], text: str) -> list[str]:
-        """A piece for each id, whose concatenation is exactly `text`, the ids as the tokenizer decodes them without
-        special tokens.
+        """A piece for each id, whose concatenation is exactly `text`: the ids as the tokenizer decodes them, with or
+        without the end token that is the last.
 
-        A character of several tokens belongs to the one that completes it; the others, like special tokens, are empty.
+        A character of several tokens belongs to the one that completes it; the others are empty, as is an end token
+        that `text` leaves out.
         """
         pieces = [self._decoded_alone(token) for token in token_ids]
         for start, end in _runs(pieces):
             pieces[start:end] = self._together(token_ids[start:end])
-        return pieces if "".join(pieces) == text else _aligned(pieces, text)
+        for exact in (pieces, [*pieces[:-1], ""]):
+            if len(exact) == len(pieces) and "".join(exact) == text:
+                return exact
+        return _aligned(pieces, text)
 
     def _decoded_alone(self, token: int) -> str:
         if token not in self._alone:
@@ -44,7 +48,7 @@ class TokenTexts:
         return [whole[first:last] for first, last in pairwise([*ends, len(whole)])]
 
     def _decode(self, token_ids: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
+        return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=False))
 
 
 def _runs(pieces: Sequence[str]) -> list[tuple[int, int]]:

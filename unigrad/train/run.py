@@ -25,6 +25,7 @@ from unigrad.data import (
     prepare_problems,
     prompt_template,
     share,
+    turn_of,
 )
 from unigrad.data.tiny import MODEL_PATH, tiny_problems
 from unigrad.evaluate import RewardFunctionScorer, VerifierScorer
@@ -197,6 +198,12 @@ def _build(config: Config, folder: Path, resumed: Path | None, console: Console,
 
     policy = _load(model_source, config)
     _check_lengths(config, policy.max_positions)
+    turn = turn_of(template, policy.tokenizer)
+    if turn.note:
+        console.print(turn.note, markup=False, soft_wrap=True)
+    if turn.end_id is not None:
+        # The engine reads it there, and so does whoever loads the trained model.
+        policy.add_end(turn.end_id)
 
     def prepare(problems: list[Problem], name: str, max_demonstration_length: int | None) -> list[PreparedProblem]:
         prepared = prepare_problems(
@@ -207,6 +214,11 @@ def _build(config: Config, folder: Path, resumed: Path | None, console: Console,
             max_demonstration_length=max_demonstration_length,
             scorer=scorer,
         )
+        for each in prepared.problems:
+            policy.check_embedded(each.prompt_ids, f"{name}: the prompt of problem {each.problem.id}")
+            if each.demonstration is not None:
+                completion_ids = each.demonstration.completion_ids
+                policy.check_embedded(completion_ids, f"{name}: the demonstration of problem {each.problem.id}")
         for line in prepared.report.lines():
             console.print(f"{name}: {line}", markup=False, soft_wrap=True)
         return list(prepared.problems)

@@ -1,0 +1,215 @@
+"""A model that comes from a run is evaluated as it was trained, unless it is said otherwise."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from unigrad.cli import main
+from unigrad.config import ConfigError, load_config
+from unigrad.data.tiny import MODEL_PATH
+from unigrad.evaluate.own_run import as_trained
+from unigrad.evaluate.protocol import AUTO, Protocol
+
+OWN = "Q: {problem}\n"
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+BOX = "Please reason step by step, and put your final answer within \\boxed{}."
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("sums.jsonl").write_text("".join(json.dumps({"problem": f"{i}+2?", "answer": "3"}) + "\n" for i in range(12)))
+    return tmp_path
+
+
+def make_run(run: Path, template: str = OWN, stop: str = '["1", "ab"]', model: Path = MODEL_PATH) -> Path:
+    for name in ("final", "checkpoint-2"):
+        shutil.copytree(model, run / name)
+    overrides = {"data.prompt_template": template, "rollout.stop": stop}
+    (run / "config.yaml").write_text(load_config("tiny-hpt", overrides).dump())
+    shutil.copy(run / "config.yaml", run / "checkpoint-2")
+    return run
+
+
+def make_chat_model(folder: Path, chat_template: str) -> Path:
+    tokenizer = AutoTokenizer.from_pretrained(MODEL_PATH)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.chat_template = chat_template
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_pretrained(MODEL_PATH)
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def evaluate(model: object, *options: object, code: int = 0) -> None:
+    fixed = ("--suite", "sums.jsonl", "--out", "out", "--max-completion-length", "24")
+    assert main(["evaluate", str(model), *fixed, *map(str, options)]) == code
+
+
+def protocol_of(out: str = "out") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Path(out, "settings.json").read_text())["protocol"]
+    return found
+
+
+def completions(out: str = "out") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(out, "completions", "sums.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("where", ["final", "checkpoint-2", ".", "final/", "moved"])
+def test_where_a_model_comes_from_a_run(here: Path, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(here / "run")
+    if where == "moved":
+        # A checkpoint carries its run's configuration with it.
+        shutil.move(run / "checkpoint-2", here / "moved")
+        run = here
+    said, line = as_trained(Protocol(seed=3), str(run / where))
+    assert said == Protocol(seed=3, prompt_template=OWN, stop=("1", "ab"))
+    assert line is not None
+    assert line.endswith(r"config.yaml has it: prompt template 'Q: {problem}\n', stop '1', 'ab'")
+    monkeypatch.chdir(run / where)
+    assert as_trained(Protocol(seed=3), ".") == (said, line)
+
+
+@pytest.mark.parametrize("model", ["tiny", "org/model", "org/final", "final", "other/final", "plain", "x/model.gguf"])
+def test_where_it_comes_from_none(here: Path, model: str) -> None:
+    # A folder of this name, and files of this name, that are another program's.
+    shutil.copytree(MODEL_PATH, here / "other" / "final")
+    shutil.copytree(MODEL_PATH, here / "plain")
+    (here / "other" / "config.yaml").write_text("trainer:\n  epochs: 3\nmodel:\n  name: x\n")
+    (here / "plain" / "config.yaml").write_text("- a\n- list\n")
+    # Nor does a folder below a run's, which the run did not write.
+    make_run(here / "run")
+    shutil.copytree(MODEL_PATH, here / "run" / "merged")
+    for name in (model, str(here / "run" / "merged")):
+        assert as_trained(Protocol(), name) == (Protocol(), None)
+
+
+def test_what_is_given_wins(here: Path) -> None:
+    model = str(make_run(here / "run") / "final")
+    given = Protocol(prompt_template="boxed")
+    assert as_trained(given, model)[0] == Protocol(prompt_template="boxed", stop=("1", "ab"))
+    given = Protocol(stop=("z",))
+    assert as_trained(given, model)[0] == Protocol(prompt_template=OWN, stop=("z",))
+    given = Protocol(prompt_template="boxed", stop=("z",))
+    (here / "run" / "config.yaml").write_text("neither is read: [")
+    assert as_trained(given, model) == (given, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("data: [", "not YAML"),
+        ("rollout:\n  stp: [a]\n", "unknown key 'rollout.stp'; did you mean 'rollout.stop'?"),
+    ],
+)
+def test_a_configuration_that_cannot_be_read_is_one_line(
+    here: Path, text: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make_run(here / "run") / "final"
+    (here / "run" / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError) as error:
+        as_trained(Protocol(), str(model))
+    assert said in str(error.value)
+    assert str(error.value).endswith("; without it, give --prompt-template and --stop")
+    evaluate(model, code=2)
+    printed = capsys.readouterr().err
+    assert (printed.count("\n"), said in printed) == (1, True)
+
+
+def test_an_evaluation_of_a_run_takes_its_prompts_and_stops(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = make_run(here / "run") / "final"
+    evaluate(model, "--temperature", "3")
+    assert capsys.readouterr().err.count(f"as {here / 'run' / 'config.yaml'} has it: prompt template") == 1
+    assert {key: protocol_of()[key] for key in ("prompt_template", "stop")} == {
+        "prompt_template": OWN,
+        "stop": ["1", "ab"],
+    }
+    stopped = [line["completion"] for line in completions() if line["completion"].endswith(("1", "ab"))]
+    assert stopped
+    assert not any("1" in line["completion"][:-1] for line in completions())
+    # The same again, and with the same said aloud; anything else is an error that names the key.
+    evaluate(model, "--temperature", "3")
+    evaluate(model, "--temperature", "3", "--prompt-template", OWN, "--stop", "1", "--stop", "ab")
+    for options, said in (
+        (("--stop", "1"), "stop was ['1', 'ab'] and is now ['1']"),
+        (("--prompt-template", "plain"), r"prompt_template was 'Q: {problem}\n' and is now 'plain'"),
+    ):
+        capsys.readouterr()
+        evaluate(model, "--temperature", "3", *options, code=2)
+        assert f"whose {said}; give another folder" in capsys.readouterr().err
+    # Verdicts do not depend on where the run has gone.
+    shutil.rmtree(here / "run")
+    evaluate(model, "--temperature", "3", "--rescore")
+    assert protocol_of()["stop"] == ["1", "ab"]
+
+
+def test_stop_strings_end_completions_of_any_model(here: Path) -> None:
+    evaluate("tiny", "--prompt-template", "plain", "--temperature", "3", "--out", "free")
+    evaluate("tiny", "--prompt-template", "plain", "--temperature", "3", "--stop", "1", "--stop", "8")
+    assert protocol_of()["stop"] == ["1", "8"]
+    cut = 0
+    free = {line["id"]: line["completion"] for line in completions("free")}
+    for line in completions():
+        whole = free[line["id"]]
+        ends = [at for at, letter in enumerate(whole, 1) if letter in "18"]
+        assert line["completion"] == whole[: ends[0] if ends else None]
+        cut += bool(ends)
+    assert cut > 3
+
+
+def test_an_empty_stop_string_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate("tiny", "--stop", "", code=2)
+    assert capsys.readouterr().err == "unigrad: error: --stop '': must not be empty\n"
+
+
+@pytest.mark.parametrize(
+    ("model", "chat_template", "name"),
+    [
+        ("run", CHATML, "chat"),
+        ("base", CHATML, "chat_boxed"),
+        # As Qwen2.5-Math's, which asks for the box by itself.
+        ("base", f"{BOX}\n{CHATML}", "chat"),
+    ],
+)
+def test_a_chat_models_completions_end_with_its_turn(here: Path, model: str, chat_template: str, name: str) -> None:
+    folder = make_chat_model(here / "base", chat_template)
+    if model == "run":
+        folder = make_run(here / "run", "chat", "[]", folder) / "final"
+    evaluate(folder, "--temperature", "50", "--top-p", "1", "--samples", "16")
+    settings = json.loads(Path("out", "settings.json").read_text())
+    assert settings["sampled_with"]["prompt_templates"] == {"sums": name}
+    assert settings["protocol"]["prompt_template"] == ("chat" if model == "run" else AUTO)
+    ended = [line for line in completions() if not line["truncated"]]
+    assert 20 < len(ended) < 192
+    assert not any("<|im_end|>" in line["completion"] or "</s>" in line["completion"] for line in completions())
+    assert any("<|im_start|>" in line["completion"] for line in completions())
+    # Another prompt, another end.
+    evaluate(
+        folder, "--prompt-template", "plain", "--temperature", "50", "--top-p", "1", "--samples", "16", "--out", "p"
+    )
+    assert any("<|im_end|>" in line["completion"] for line in completions("p"))
+
+
+def test_prompts_that_the_model_does_not_embed_are_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(MODEL_PATH)
+    tokenizer.add_tokens(["<think>"])
+    shutil.copytree(MODEL_PATH, here / "m")
+    tokenizer.save_pretrained(here / "m")
+    evaluate("m", "--prompt-template", "{problem}<think>", code=2)
+    error = capsys.readouterr().err
+    assert error.startswith(
+        "unigrad: error: sums: the prompt of problem sums.jsonl:1 holds the token '<think>' (id 101)"
+    )
+    assert error.count("\n") == 1

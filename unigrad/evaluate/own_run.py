@@ -1,0 +1,55 @@
+"""The run that a model comes from: what it was prompted with and stopped by. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from unigrad.config import CONFIG_FILE, Config, ConfigError, load_config
+from unigrad.evaluate.protocol import AUTO, Protocol, is_saved_model
+
+
+def as_trained(protocol: Protocol, model: str) -> tuple[Protocol, str | None]:
+    """`protocol`, with what it leaves open as the run says that `model` lies in; and a line that says so.
+
+    Raises ConfigError where that run's config.yaml cannot be read, and both are left open or one.
+    """
+    if protocol.prompt_template != AUTO and protocol.stop is not None:
+        return protocol, None
+    file = _config_file(model)
+    if file is None:
+        return protocol, None
+    try:
+        config = load_config(str(file))
+    except ConfigError as error:
+        raise ConfigError(f"{error}; without it, give --prompt-template and --stop") from error
+    template, stop = protocol.prompt_template, protocol.stop
+    completed = replace(
+        protocol,
+        prompt_template=config.data.prompt_template if template == AUTO else template,
+        stop=config.rollout.stop if stop is None else stop,
+    )
+    stops = f", stop {', '.join(map(repr, completed.stop))}" if completed.stop else ""
+    return completed, f"as {file} has it: prompt template {completed.prompt_template!r}{stops}"
+
+
+def _config_file(model: str) -> Path | None:
+    """The config.yaml of the run; None where `model` lies in no run."""
+    folder = Path(model).expanduser().absolute()
+    if folder.is_file():
+        folder = folder.parent
+    for each in (folder, folder.parent) if is_saved_model(folder) else (folder,):
+        if (each / CONFIG_FILE).is_file() and _is_ours(each / CONFIG_FILE):
+            return each / CONFIG_FILE
+    return None
+
+
+def _is_ours(file: Path) -> bool:
+    """Other programs call a file so too; one that cannot be read counts as ours, for `load_config` says why."""
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return True
+    return isinstance(tree, dict) and tree.keys() <= Config.model_fields.keys()

@@ -112,3 +112,45 @@ def test_nothing_left(tokenizer: PreTrainedTokenizerFast) -> None:
             max_demonstration_length=99,
             scorer=score_last_word,
         )
+
+
+@pytest.mark.parametrize(
+    ("solutions", "warning"),
+    [
+        (["It is 9."] * 3, "WARNING: none of the demonstrations earns the reward, so SFT teaches"),
+        (["It is 2."] + ["It is 9."] * 3, "WARNING: only 25% of the demonstrations earn the reward, so"),
+        (["It is 2.", "It is 9."], None),
+        (["It is 2."], None),
+    ],
+)
+def test_few_demonstrations_that_earn_the_reward(
+    tokenizer: PreTrainedTokenizerFast, solutions: list[str], warning: str | None
+) -> None:
+    problems = [Problem(id=f"p{n}", problem="1+1?", answer="2", solution=text) for n, text in enumerate(solutions)]
+    lines = prepare_problems(
+        problems,
+        prompt_template("plain"),
+        tokenizer,
+        max_prompt_length=99,
+        max_demonstration_length=99,
+        scorer=score_last_word,
+    ).report.lines()
+    warnings = [line for line in lines if line.startswith("WARNING")]
+    assert len(warnings) == (warning is not None)
+    if warning is not None:
+        assert warnings[0].startswith(warning)
+        first = next(n for n, text in enumerate(solutions) if text != "It is 2.")
+        assert f"The first, p{first}: gold '2', read '9', wrong" in warnings[0]
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if reason is not Reason.RIGHT])
+def test_each_reason_names_its_likely_cause(tokenizer: PreTrainedTokenizerFast, reason: Reason) -> None:
+    report = prepare_problems(
+        PROBLEMS[:1],
+        prompt_template("plain"),
+        tokenizer,
+        max_prompt_length=99,
+        max_demonstration_length=99,
+        scorer=lambda attempts: [Score(0.0, Verdict(False, None, reason)) for _ in attempts],
+    ).report
+    assert f"nothing was read, {reason}" in report.lines()[-1]

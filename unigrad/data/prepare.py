@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from unigrad.data.demonstrations import encode_demonstration
 from unigrad.data.templates import PromptTemplate, encode_prompt, render
 from unigrad.data.turns import turn_of
-from unigrad.types import Attempt, Problem, Reason, Scorer, Trajectory
+from unigrad.types import Attempt, Problem, Reason, Scorer, Trajectory, Verdict
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -43,6 +43,8 @@ class PreparationReport:
     dropped_long_demonstrations: tuple[str, ...]
     demonstrations_solved: int
     reasons: Mapping[Reason, int]
+    first_unsolved: tuple[Problem, Verdict] | None
+    """The first demonstration that does not earn the full reward."""
 
     @property
     def demonstrations_right(self) -> float | None:
@@ -61,6 +63,8 @@ class PreparationReport:
                 f"{self.demonstrations_right:.1%} of the demonstrations earn the reward"
                 + (f" ({', '.join(others)})" if others else "")
             )
+            if self.demonstrations_right < FEW:
+                lines.append(self._warning())
         for what, dropped, limit in (
             ("problems", self.dropped_long_prompts, f"prompt over {self.max_prompt_length}"),
             ("demonstrations", self.dropped_long_demonstrations, f"over {self.max_demonstration_length}"),
@@ -69,6 +73,32 @@ class PreparationReport:
                 named = ", ".join(dropped[:3]) + (", …" if len(dropped) > 3 else "")
                 lines.append(f"dropped {len(dropped)} {what}, {limit} tokens: {named}")
         return lines
+
+    def _warning(self) -> str:
+        """What is likely to be wrong where few demonstrations earn the reward, with the first that does not."""
+        assert self.first_unsolved is not None  # or all would earn it
+        problem, verdict = self.first_unsolved
+        most = max((each for each in self.reasons if each is not Reason.RIGHT), key=lambda each: self.reasons[each])
+        share = f"only {self.demonstrations_right:.0%} of the demonstrations earn"
+        earn = share if self.demonstrations_solved else "none of the demonstrations earns"
+        return (
+            f"WARNING: {earn} the reward, so SFT teaches what RL counts as a failure: {_CAUSES[most]}. "
+            f"The first, {problem.id}: gold {problem.answer!r}, "
+            + (f"read {verdict.extracted!r}" if verdict.extracted is not None else "nothing was read")
+            + f", {verdict.reason}"
+        )
+
+
+FEW = 0.5
+"""Where a smaller share of the demonstrations earns the reward, something is likely to be wrong with the data."""
+_CAUSES = {
+    Reason.UNPARSEABLE: "they state no final answer that can be read (in \\boxed{…}, or as their last number)",
+    Reason.WRONG: "the answers that they state are not those of the answer column, or are in another form",
+    Reason.BAD_GOLD: "the answer column holds what is no answer (a rationale, a template, another column's text)",
+    Reason.TIMED_OUT: "their answers take too long to check (verify.timeout_seconds)",
+    Reason.REWARD_FUNCTION: "the reward function gives them less than 1",
+    Reason.UNSCORED: "the reward function gives them None",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +167,14 @@ def prepare_problems(
         dropped_long_demonstrations=tuple(kept[position][0].id for position, _, ids in solutions if len(ids) > limit),
         demonstrations_solved=sum(each.solved for each in demonstrations.values()),
         reasons=Counter(score.verdict.reason for score in scores),
+        first_unsolved=next(
+            (
+                (kept[position][0], score.verdict)
+                for (position, _, _), score in zip(short, scores, strict=True)
+                if not demonstrations[position].solved
+            ),
+            None,
+        ),
     )
     prepared = (
         PreparedProblem(problem, prompt, ids, demonstrations.get(position))

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from unigrad.types import Reason
-from unigrad.verify import Verifier
+from unigrad.verify import Submission, Verifier
 from unigrad.verify.pool import Worker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,11 +90,11 @@ def test_a_worker_that_cannot_start_is_an_error_not_a_verdict(monkeypatch: pytes
 
 def test_closing_ends_the_processes() -> None:
     with Verifier(workers=1) as verifier:
-        assert verifier.verify_batch([(rf"\boxed{{{SQUARE[0]}}}", SQUARE[1], "math")])[0].correct
+        assert verifier.verify_batch([Submission(rf"\boxed{{{SQUARE[0]}}}", SQUARE[1])])[0].correct
         process = _process(verifier._workers[0])
     assert not process.is_running()
     with pytest.raises(RuntimeError):
-        verifier.verify_batch([(rf"\boxed{{{SQUARE[0]}}}", SQUARE[1], "math")])
+        verifier.verify_batch([Submission(rf"\boxed{{{SQUARE[0]}}}", SQUARE[1])])
 
 
 def test_an_unguarded_script_from_stdin_can_verify() -> None:

@@ -43,7 +43,7 @@ class Submission:
 class Verifier:
     """Verifies completions, from any thread. No process starts before an answer needs one.
 
-    timeout_seconds: of one check, as `worker` counts them; at most nine times as much processor time.
+    timeout_seconds: of one check, as `worker` counts them; at most about ten times as much processor time.
     workers: how many processes check at a time.
     no_box: what a completion without a complete box is.
     kept: what is known already, and takes up what will be; the verifier's own if none is given.

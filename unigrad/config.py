@@ -19,6 +19,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
+from unigrad.types import NoBox
+
 METHODS_KEY = "methods"
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
@@ -159,9 +161,11 @@ class RolloutConfig(Section):
 
 class VerifyConfig(Section):
     timeout_seconds: Annotated[float, Field(gt=0)] = 1.0
-    """Hard limit for one check; a stuck worker is killed"""
+    """Limit for one check, in seconds of a common server: counted in calls, so that no load changes a verdict"""
     workers: Positive = 2
     """Worker processes for the checks that need symbolic mathematics"""
+    no_box: NoBox = "last_number"
+    """What a completion without a box is: last_number reads its last number or option, wrong as for the authors"""
     reward_function: str | None = None
     """Your own reward, `package.module.function`, with TRL's signature f(prompts, completions, **columns)"""
 

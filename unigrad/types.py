@@ -8,6 +8,8 @@ from enum import StrEnum
 from typing import Any, Literal, Protocol
 
 AnswerKind = Literal["math", "choice"]
+NoBox = Literal["last_number", "wrong"]
+"""What a completion without a box is: read for its last number (or option), or wrong."""
 
 
 class Reason(StrEnum):
@@ -53,6 +55,8 @@ class Attempt:
     problem: Problem
     prompt: str
     completion: str
+    truncated: bool = False
+    """It ended because its length ran out."""
 
 
 @dataclass(frozen=True, slots=True)

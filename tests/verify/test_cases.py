@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from unigrad.types import AnswerKind, Reason, Verdict
-from unigrad.verify import Verifier
+from unigrad.verify import Submission, Verifier
 
 CASES, KINDS = (Path(__file__).with_name(name) for name in ("cases.jsonl", "kinds.jsonl"))
 BENCHMARKS = ["aime", "amc", "math500", "minerva", "olympiadbench", "arc_c", "gpqa", "gsm8k"]
@@ -70,7 +70,7 @@ def read_cases(path: Path) -> list[Case]:
 def judge(cases: Iterable[Case], timeout_seconds: float) -> list[tuple[Case, Verdict]]:
     cases = list(cases)
     with Verifier(timeout_seconds) as verifier:
-        verdicts = verifier.verify_batch([(case.completion, case.answer, case.kind) for case in cases])
+        verdicts = verifier.verify_batch([Submission(case.completion, case.answer, case.kind) for case in cases])
     return list(zip(cases, verdicts, strict=True))
 
 

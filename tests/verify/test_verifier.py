@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from unigrad.types import AnswerKind, Reason, Verdict
-from unigrad.verify import Verifier, verify
+from unigrad.verify import Submission, Verifier, verify
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "eval"
 
@@ -44,14 +44,14 @@ def verifier() -> Iterator[Verifier]:
     ],
 )
 def test_math(verifier: Verifier, completion: str, gold: str, expected: Verdict) -> None:
-    assert verifier.verify_batch([(completion, gold, "math")]) == [expected]
+    assert verifier.verify_batch([Submission(completion, gold)]) == [expected]
 
 
 def test_a_batch_keeps_its_order_and_checks_equal_answers_once(verifier: Verifier) -> None:
     tower, square = r"\boxed{9^{9^{9^9}}}", r"\boxed{(x+1)^2}"
     start = time.monotonic()
     verdicts = verifier.verify_batch(
-        [(tower, "7", "math")] * 16 + [(square, "x^2+2x+1", "math"), (r"\boxed{B}", "B", "choice")]
+        [Submission(tower, "7")] * 16 + [Submission(square, "x^2+2x+1"), Submission(r"\boxed{B}", "B", "choice")]
     )
     assert [verdict.reason for verdict in verdicts] == [Reason.TIMED_OUT] * 16 + [Reason.RIGHT] * 2
     assert time.monotonic() - start < 16  # sixteen checks of a second each would cost more
@@ -120,7 +120,12 @@ def impatient() -> Iterator[Verifier]:
 def test_junk_gets_a_verdict(impatient: Verifier, junk: str) -> None:
     start = time.monotonic()
     verdicts = impatient.verify_batch(
-        [(junk, r"\sqrt{3}", "math"), (r"\boxed{\sqrt{5}}", junk, "math"), (junk, "A", "choice"), ("A", junk, "choice")]
+        [
+            Submission(junk, r"\sqrt{3}"),
+            Submission(r"\boxed{\sqrt{5}}", junk),
+            Submission(junk, "A", "choice"),
+            Submission("A", junk, "choice"),
+        ]
     )
     assert not any(verdict.correct for verdict in verdicts[:2])
     assert time.monotonic() - start < 15
@@ -134,7 +139,7 @@ STRINGS = st.one_of(st.text(max_size=60), st.lists(PIECES, max_size=12).map("".j
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(completion=STRINGS, gold=STRINGS, kind=st.sampled_from(["math", "choice"]))
 def test_any_strings_get_a_verdict(impatient: Verifier, completion: str, gold: str, kind: AnswerKind) -> None:
-    verdict = impatient.verify_batch([(completion, gold, kind)])[0]
+    verdict = impatient.verify_batch([Submission(completion, gold, kind)])[0]
     assert isinstance(verdict.reason, Reason)
     assert verdict.correct == (verdict.reason is Reason.RIGHT)
 
@@ -159,7 +164,7 @@ def test_every_gold_answer_of_the_benchmarks_is_right(verifier: Verifier, name: 
         pytest.skip(f"{path.name} is not on this machine")
     with gzip.open(path, "rt", encoding="utf-8") as file:
         golds = [json.loads(line)["answer"] for line in file]
-    boxes = [(f"So the answer is \\boxed{{{gold}}}.", gold, kind) for gold in golds]
+    boxes = [Submission(f"So the answer is \\boxed{{{gold}}}.", gold, kind) for gold in golds]
     wrong = [
         (box, verdict) for box, verdict in zip(boxes, verifier.verify_batch(boxes), strict=True) if not verdict.correct
     ]

@@ -26,7 +26,7 @@ from unigrad.evaluate.suites import Benchmark, Suite, requested
 from unigrad.evaluate.table import show, show_exclusive
 from unigrad.files import replace_json
 from unigrad.live import table_console
-from unigrad.verify import Verifier
+from unigrad.verify import Submission, Verifier
 from unigrad.versions import changed, environment
 
 if TYPE_CHECKING:
@@ -293,7 +293,10 @@ def _rescore(tasks: Sequence[Task], say: Console) -> None:
                     f"{task.path} lacks completions that {files.RESULTS_FILE} counts; remove that to sample them"
                 )
             old = [sample for sample, _ in read(task.path)]
-            items = [(each.completion, problems[each.id].answer, problems[each.id].kind) for each in old]
+            items = [
+                Submission(each.completion, problems[each.id].answer, problems[each.id].kind, each.truncated)
+                for each in old
+            ]
             new = [each.judged(verdict) for each, verdict in zip(old, verifier.verify_batch(items), strict=True)]
             rescored = task.path.with_suffix(".partial")
             rescored.unlink(missing_ok=True)

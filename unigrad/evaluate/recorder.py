@@ -9,7 +9,7 @@ from pathlib import Path
 
 from unigrad.evaluate.completions import Sample, append
 from unigrad.types import Problem
-from unigrad.verify import Verifier
+from unigrad.verify import Submission, Verifier
 
 SECONDS = 5.0
 """Between two writes: the pool verifies several completions faster than one after the other."""
@@ -56,7 +56,7 @@ class Recorder:
         waiting, self._waiting = self._waiting, []
         if waiting:
             verdicts = self._verifier.verify_batch(
-                [(each.text, each.problem.answer, each.problem.kind) for each in waiting]
+                [Submission(each.text, each.problem.answer, each.problem.kind, each.truncated) for each in waiting]
             )
             samples = [
                 Sample(

@@ -56,9 +56,9 @@ def sample_and_score(
     sampled = time.perf_counter()
     texts = [[completion.text(tokenizer) for completion in group] for group in groups]
     attempts = [
-        Attempt(prepared.problem, prepared.prompt, text)
-        for prepared, group_texts in zip(problems, texts, strict=True)
-        for text in group_texts
+        Attempt(prepared.problem, prepared.prompt, text, completion.truncated)
+        for prepared, group, group_texts in zip(problems, groups, texts, strict=True)
+        for completion, text in zip(group, group_texts, strict=True)
     ]
     scores = iter(scorer(attempts))
     trajectories = [

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unigrad.types import Attempt, Problem, Reason, Score, Verdict
-from unigrad.verify import Verifier
+from unigrad.verify import Submission, Verifier
 from unigrad.verify.rewards import RewardFunction, score
 
 
@@ -17,7 +17,9 @@ class VerifierScorer:
         self._verifier = verifier
 
     def __call__(self, attempts: Sequence[Attempt]) -> list[Score]:
-        verdicts = self._verifier.verify_batch([(a.completion, a.problem.answer, a.problem.kind) for a in attempts])
+        verdicts = self._verifier.verify_batch(
+            [Submission(a.completion, a.problem.answer, a.problem.kind, a.truncated) for a in attempts]
+        )
         return [Score(float(verdict.correct), verdict) for verdict in verdicts]
 
 

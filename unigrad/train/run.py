@@ -47,6 +47,7 @@ from unigrad.train.trainer import ProblemSet, Trainer
 from unigrad.train.weights_and_biases import WandbRun, check_installed
 from unigrad.types import Problem, Scorer
 from unigrad.verify import Verifier
+from unigrad.verify.kept import VERDICTS_FILE, KeptVerdicts
 from unigrad.verify.rewards import load_reward_function
 from unigrad.versions import changed, read_environment, write_environment
 
@@ -65,9 +66,12 @@ def run(config: Config, *, resume: Path | None = None, dry_run: bool = False) ->
     last_step, resumed = _resume_point(config, folder) if resume else _fresh(config, folder)
     if config.train.wandb:
         check_installed()
+    kept = KeptVerdicts()
     with ExitStack() as stack:
         try:
-            trainer = _build(config, folder, resumed, console, stack)
+            if resume:
+                kept.read(folder / VERDICTS_FILE)
+            trainer = _build(config, folder, resumed, kept, console, stack)
             moved = changed(read_environment(resumed)) if resumed else []
         except (ValueError, OSError) as error:
             raise ConfigError(one_line(error)) from error
@@ -79,7 +83,7 @@ def run(config: Config, *, resume: Path | None = None, dry_run: bool = False) ->
             console.print("dry run: everything checks; nothing was written", markup=False)
             return 0
         try:
-            return _train(config, trainer, last_step, stack, console)
+            return _train(config, trainer, last_step, kept, stack, console)
         except (OSError, FloatingPointError) as error:
             if isinstance(error, OSError) and not checkpoint.is_disk_full(error):
                 raise
@@ -109,13 +113,16 @@ def show_plan(config: Config) -> int:
     return 0
 
 
-def _train(config: Config, trainer: Trainer, last_step: int, stack: ExitStack, console: Console) -> int:
+def _train(
+    config: Config, trainer: Trainer, last_step: int, kept: KeptVerdicts, stack: ExitStack, console: Console
+) -> int:
     folder = trainer.run
     wandb = WandbRun(folder, config) if config.train.wandb else None
     folder.mkdir(parents=True, exist_ok=True)
     # Replaced whole: a run killed here must still be one that can be resumed.
     replace_text(folder / CONFIG_FILE, config.dump())
     write_environment(folder)
+    kept.write_to(folder / VERDICTS_FILE)
     first_step = last_step + 1 if last_step else 0
     records = Records(folder, first_step, config.train.tensorboard, wandb)
     stack.callback(records.close)
@@ -185,12 +192,14 @@ def _checked_objectives(config: Config) -> list[Objective]:
     return stages
 
 
-def _build(config: Config, folder: Path, resumed: Path | None, console: Console, stack: ExitStack) -> Trainer:
+def _build(
+    config: Config, folder: Path, resumed: Path | None, kept: KeptVerdicts, console: Console, stack: ExitStack
+) -> Trainer:
     """Everything the trainer needs; what is cheap to check comes before the model is loaded."""
     stages = _checked_objectives(config)
     model_source = _model_source(config.model.name_or_path) if resumed is None else str(resumed)
     template = prompt_template(config.data.prompt_template)
-    scorer = _scorer(config, stack)
+    scorer = _scorer(config, kept, stack)
     train_sets = [(each, _training_problems(each, config)) for each in config.data.train_sets]
     held_out_set: list[Problem] = []
     if config.data.eval is not None and config.train.eval_steps:
@@ -298,11 +307,12 @@ def _load(source: str, config: Config) -> Policy:
     )
 
 
-def _scorer(config: Config, stack: ExitStack) -> Scorer:
+def _scorer(config: Config, kept: KeptVerdicts, stack: ExitStack) -> Scorer:
     verify = config.verify
     if verify.reward_function:
         return RewardFunctionScorer(load_reward_function(verify.reward_function))
-    return VerifierScorer(stack.enter_context(Verifier(verify.timeout_seconds, verify.workers)))
+    verifier = Verifier(verify.timeout_seconds, verify.workers, no_box=verify.no_box, kept=kept)
+    return VerifierScorer(stack.enter_context(verifier))
 
 
 def _training_problems(source: SourceConfig, config: Config) -> list[Problem]:

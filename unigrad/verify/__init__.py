@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from unigrad.verify.rewards import RewardFunction, load_reward_function, score
-from unigrad.verify.verifier import Verifier, verify
+from unigrad.verify.verifier import Submission, Verifier, verify
 
-__all__ = ["RewardFunction", "Verifier", "load_reward_function", "score", "verify"]
+__all__ = ["RewardFunction", "Submission", "Verifier", "load_reward_function", "score", "verify"]

@@ -6,7 +6,9 @@ again, which fails in a notebook's or stdin's script, recurses in one without a 
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,6 +20,9 @@ from unigrad.types import Reason
 
 START_SECONDS = 120.0
 """A worker that is not ready by then (slow disks) is taken for broken."""
+SILENCE = 100.0
+"""Times the limit, on the clock: a worker that has not replied by then sleeps. It ends a check itself, by calls and by
+processor time (about ten times the limit at most), so that a busy machine makes no right answer wrong."""
 
 
 class Worker:
@@ -38,28 +43,23 @@ class Worker:
         return Reason.UNPARSEABLE
 
     def close(self) -> None:
-        """Kills the process, if there is one."""
+        """Kills the process, if there is one, and its child."""
         process, self._process, self._ready = self._process, None, False
         if process is not None:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.communicate()  # waits for its end and closes the pipes
 
     def _ask(self, process: subprocess.Popen[bytes], question: str) -> Reason | None:
-        """None where the process died of neither limit. A dead process is replaced at once, to be ready in time."""
-        reason: Reason | None
+        """None where the process, or the child that it checks with, died of no limit or fell silent."""
         try:
             _pipe(process.stdin).write(question.encode("ascii") + b"\n")
             _pipe(process.stdin).flush()
-            # The worker's own limit is processor time, so that a busy machine makes no right answer wrong; the limit
-            # here is on the clock.
-            return Reason(_reply(process, 2 * self._timeout_seconds))
-        except TimeoutError:
-            reason = Reason.TIMED_OUT
-        except (EOFError, BrokenPipeError):
-            reason = Reason.TIMED_OUT if process.wait() == -signal.SIGPROF else None
-        self.close()
-        self._process = _start()
-        return reason
+            reply = _reply(process, SILENCE * self._timeout_seconds)
+        except (TimeoutError, EOFError, BrokenPipeError):
+            self.close()
+            return None
+        return None if reply is None else Reason(reply)
 
     def _ready_process(self) -> subprocess.Popen[bytes]:
         if self._process is None:
@@ -75,12 +75,18 @@ class Worker:
 
 
 def _start() -> subprocess.Popen[bytes]:
-    # -P: the script's folder is not searched for modules. A session of its own: Ctrl-C is the trainer's to handle.
-    command = [sys.executable, "-P", str(Path(__file__).with_name("worker.py"))]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+    # -P: the script's folder is not searched for modules. A session of its own: Ctrl-C is the trainer's to handle, and
+    # killing its group ends its child. Hashes decide the order of sets, and so the work that a check makes.
+    return subprocess.Popen(
+        [sys.executable, "-P", str(Path(__file__).with_name("worker.py"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+        start_new_session=True,
+    )
 
 
-def _reply(process: subprocess.Popen[bytes], seconds: float) -> str:
+def _reply(process: subprocess.Popen[bytes], seconds: float) -> str | None:
     """The next line. TimeoutError where none comes in time, EOFError where the process is gone."""
     replies = _pipe(process.stdout)
     if not wait([replies.fileno()], seconds):
@@ -88,7 +94,8 @@ def _reply(process: subprocess.Popen[bytes], seconds: float) -> str:
     line = replies.readline()
     if not line.endswith(b"\n"):
         raise EOFError
-    return str(json.loads(line))
+    reply: str | None = json.loads(line)
+    return reply
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:

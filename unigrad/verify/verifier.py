@@ -6,46 +6,78 @@ import atexit
 import functools
 import os
 import queue
+import re
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self, get_args
 
-from unigrad.types import AnswerKind, Reason, Verdict
+from unigrad.types import AnswerKind, NoBox, Reason, Verdict
 from unigrad.verify.boxed import last_boxed
 from unigrad.verify.choice import judge_choice
+from unigrad.verify.kept import KeptVerdicts, Pair
 from unigrad.verify.math_answers import MAX_ANSWER_CHARS, compare, extract
 from unigrad.verify.notation import spell, unwrap_gold
 from unigrad.verify.pool import Worker
+
+_THOUGHT = re.compile(
+    r"(?P<end></(?:think|thinking|thought|reasoning)>|<\|end_of_thought\|>)"
+    r"|<(?:think|thinking|thought|reasoning)>|<\|begin_of_thought\|>",
+    re.I,
+)
+"""The tags that models write around what they think before they answer."""
+
+
+class Submission(NamedTuple):
+    """A completion, and the gold answer that it is held against. truncated: it ended because its length ran out."""
+
+    completion: str
+    answer: str
+    kind: AnswerKind = "math"
+    truncated: bool = False
 
 
 class Verifier:
     """Verifies completions, from any thread. No process starts before an answer needs one.
 
-    timeout_seconds: processor time of one check; on the clock, a check ends after at most twice as much.
+    timeout_seconds: of one check, as `worker` counts them; at most about ten times as much processor time.
     workers: how many processes check at a time.
+    no_box: what a completion without a complete box is.
+    kept: what is known already, and takes up what will be; the verifier's own if none is given.
     """
 
-    def __init__(self, timeout_seconds: float = 1.0, workers: int = 2) -> None:
+    def __init__(
+        self,
+        timeout_seconds: float = 1.0,
+        workers: int = 2,
+        *,
+        no_box: NoBox = "last_number",
+        kept: KeptVerdicts | None = None,
+    ) -> None:
         if not timeout_seconds > 0 or workers < 1:
             raise ValueError(
                 f"Verifier: timeout_seconds={timeout_seconds} and workers={workers} must be positive; "
                 "the defaults are 1.0 and 2"
             )
+        if no_box not in get_args(NoBox):
+            raise ValueError(f"Verifier: no_box={no_box!r} must be one of {', '.join(get_args(NoBox))}")
+        self._no_box = no_box
+        self._kept = KeptVerdicts() if kept is None else kept
         self._workers = [Worker(timeout_seconds) for _ in range(workers)]
         self._idle: queue.Queue[Worker] = queue.Queue()
         for worker in self._workers:
             self._idle.put(worker)
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="verify")
 
-    def verify_batch(self, items: Sequence[tuple[str, str, AnswerKind]]) -> list[Verdict]:
-        """The verdicts on (completion, gold answer, kind), in their order. Equal answers are checked once.
+    def verify_batch(self, submissions: Sequence[Submission | tuple[str, str, AnswerKind]]) -> list[Verdict]:
+        """Their verdicts, in their order. Equal answers are checked once, in this verifier's life.
 
         Whatever the strings, each gets a verdict. Raises RuntimeError where a worker is needed and this verifier is
         closed, or the worker cannot start.
         """
-        checks: dict[tuple[str, str], Future[Reason]] = {}
-        verdicts = [self._judge(*item, checks) for item in items]
+        checks: dict[Pair, Future[Reason]] = {}
+        verdicts = [self._judge(Submission(*submission), checks) for submission in submissions]
         return [verdict if isinstance(verdict, Verdict) else _verdict(*verdict) for verdict in verdicts]
 
     def close(self) -> None:
@@ -63,9 +95,10 @@ class Verifier:
         self.close()
 
     def _judge(
-        self, completion: str, answer: str, kind: AnswerKind, checks: dict[tuple[str, str], Future[Reason]]
+        self, submission: Submission, checks: dict[Pair, Future[Reason]]
     ) -> Verdict | tuple[str, Future[Reason]]:
         """The verdict, or the extracted answer and its check."""
+        completion, answer, kind = self._answering_part(submission), submission.answer, submission.kind
         if kind == "choice":
             return judge_choice(completion, answer)
         if kind != "math":
@@ -77,39 +110,60 @@ class Verifier:
         extracted = extract(completion)
         if extracted is None:
             return Verdict(False, None, Reason.UNPARSEABLE)
-        question = (extracted, gold)
-        reason = compare(*question)
+        pair = (extracted, gold)
+        reason = compare(*pair) or self._kept.get(pair)
         if reason is not None:
             return Verdict(reason is Reason.RIGHT, extracted, reason)
-        if question not in checks:
-            checks[question] = self._threads.submit(self._check, *question)
-        return extracted, checks[question]
+        if pair not in checks:
+            checks[pair] = self._threads.submit(self._check, pair)
+        return extracted, checks[pair]
 
-    def _check(self, extracted: str, gold: str) -> Reason:
+    def _answering_part(self, submission: Submission) -> str:
+        """What stands after the thinking; nothing where that never ended, or where a box is wanted and missing."""
+        text = submission.completion
+        for tag in deque(_THOUGHT.finditer(text), maxlen=1):
+            text = text[tag.end() :] if tag["end"] else ""
+        needs_box = submission.truncated or self._no_box == "wrong"
+        return "" if needs_box and last_boxed(text) is None else text
+
+    def _check(self, pair: Pair) -> Reason:
+        extracted, gold = pair
         worker = self._idle.get()
         try:
-            return worker.check(extracted, gold)
+            reason = worker.check(extracted, gold)
         finally:
             self._idle.put(worker)
+        self._kept.add(pair, reason)
+        return reason
 
 
-def verify(completion: str, answer: str, kind: AnswerKind = "math") -> Verdict:
+def verify(
+    completion: str,
+    answer: str,
+    kind: AnswerKind = "math",
+    *,
+    no_box: NoBox = "last_number",
+    truncated: bool = False,
+) -> Verdict:
     r"""Is `completion`'s final answer the gold `answer`?
 
     math: the last complete box (\boxed{...}, \fbox{...}, \boxed 5), else the final number in the text. Plain numbers
-    and equal texts are compared here, exactly; all else by math-verify, in a process that is killed after a second.
+    and equal texts are compared here, exactly; all else by math-verify, in a process that is killed after so much work.
     choice: an option A to J (or 1 to 9), see `choice.judge_choice`.
+    no_box: "wrong" takes nothing but a box. truncated: the completion's length ran out, and without a box it has no
+    answer. What stands before `</think>` is no answer, nor is a thought that was never ended.
 
     Any string whatever gets a verdict, from any thread: right; wrong; unparseable (no answer can be read, or the check
     breaks math-verify or its memory limit); timed out; bad gold (`answer` is empty or nothing that math-verify reads).
     """
-    return _process_verifier(os.getpid()).verify_batch([(completion, answer, kind)])[0]
+    verifier = _process_verifier(os.getpid(), no_box)
+    return verifier.verify_batch([Submission(completion, answer, kind, truncated)])[0]
 
 
 @functools.cache
-def _process_verifier(pid: int) -> Verifier:
+def _process_verifier(pid: int, no_box: NoBox) -> Verifier:
     """A process's own: one that was forked must not read its parent's replies, nor end its parent's workers."""
-    verifier = Verifier()
+    verifier = Verifier(no_box=no_box)
     atexit.register(_close_in, pid, verifier)
     return verifier
 

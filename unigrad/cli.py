@@ -11,9 +11,10 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from unigrad.config import CONFIG_FILE, Config, ConfigError, config_keys, load_config, recipe_families, type_name
+from unigrad.types import NoBox
 
 DEFAULT_RECIPE = "tiny-hpt"
 DEFAULT_FAMILY = "tiny"
@@ -241,6 +242,10 @@ def _evaluate_parser() -> _Parser:
     add(
         "--stop", action="append", metavar="TEXT",
         help="a string that ends a completion; may be given again (default: those of the run that MODEL lies in)",
+    )  # fmt: skip
+    add(
+        "--no-box", choices=get_args(NoBox),
+        help="what a completion without a box is judged by (default: as MODEL's run has it, else last_number)",
     )  # fmt: skip
     add("--seed", type=int, default=defaults.seed, help="of every completion (default: %(default)s)")
     add("--device", default=defaults.device, help="cuda, mps, cpu, or auto (default: %(default)s)")

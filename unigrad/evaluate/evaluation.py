@@ -26,13 +26,14 @@ from unigrad.evaluate.suites import Benchmark, Suite, requested
 from unigrad.evaluate.table import show, show_exclusive
 from unigrad.files import replace_json
 from unigrad.live import table_console
+from unigrad.types import NoBox
 from unigrad.verify import Submission, Verifier
 from unigrad.versions import changed, environment
 
 if TYPE_CHECKING:
     from unigrad.evaluate.sampler import BenchmarkSampler
 
-_NOT_SAMPLED = ("model", "answers of")
+_NOT_SAMPLED = ("model", "answers of", "no_box")
 """Settings on which a completion does not depend, or that cannot be seen without the model: rescoring lets them be."""
 
 
@@ -110,7 +111,7 @@ def _evaluate(
         shared_benchmarks({task.benchmark.name: task.ids for task in tasks}, against)
     if rescore:
         with files.locked(out):
-            _rescore(tasks, say)
+            _rescore(tasks, protocol.judged_by, say)
             _finish(out, suites, settings, tasks)
     elif not files.is_finished(out):
         samplers = _samplers(settings, tasks, protocol, say)
@@ -137,7 +138,11 @@ def _completed(protocol: Protocol, model: str, sampled: Mapping[str, Any] | None
     """`protocol` as the model's run has it, or as `sampled` (settings.json) says of completions that are there."""
     if sampled is None:
         return as_trained(protocol, model)
-    left_open = {"prompt_template": protocol.prompt_template == AUTO, "stop": protocol.stop is None}
+    left_open = {
+        "prompt_template": protocol.prompt_template == AUTO,
+        "stop": protocol.stop is None,
+        "no_box": protocol.no_box is None,
+    }
     return replace(
         protocol, **{key: sampled["protocol"].get(key) for key, is_open in left_open.items() if is_open}
     ), None
@@ -248,7 +253,7 @@ def _sample(
     (out / "completions").mkdir(exist_ok=True)
     replace_json(out / files.SETTINGS_FILE, settings)
     try:
-        with Verifier() as verifier:
+        with Verifier(no_box=protocol.judged_by) as verifier:
             _sample_all(work, verifier, model_label(settings["model"]), say)
     except torch.OutOfMemoryError:
         say.print(
@@ -282,10 +287,10 @@ def _sample_all(work: Sequence[tuple[Task, BenchmarkSampler]], verifier: Verifie
                     display.chunk_ended()
 
 
-def _rescore(tasks: Sequence[Task], say: Console) -> None:
+def _rescore(tasks: Sequence[Task], no_box: NoBox, say: Console) -> None:
     """Verify every completion again. All files are written before the first takes its predecessor's place."""
     changed = total = 0
-    with Verifier() as verifier:
+    with Verifier(no_box=no_box) as verifier:
         for task in tasks:
             problems = {problem.id: problem for problem in task.loaded.problems}
             if not task.is_complete:

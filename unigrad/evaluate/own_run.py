@@ -14,9 +14,9 @@ from unigrad.evaluate.protocol import AUTO, Protocol, is_saved_model
 def as_trained(protocol: Protocol, model: str) -> tuple[Protocol, str | None]:
     """`protocol`, with what it leaves open as the run says that `model` lies in; and a line that says so.
 
-    Raises ConfigError where that run's config.yaml cannot be read, and both are left open or one.
+    Raises ConfigError where that run's config.yaml cannot be read and something is left open.
     """
-    if protocol.prompt_template != AUTO and protocol.stop is not None:
+    if protocol.prompt_template != AUTO and None not in (protocol.stop, protocol.no_box):
         return protocol, None
     file = _config_file(model)
     if file is None:
@@ -24,15 +24,17 @@ def as_trained(protocol: Protocol, model: str) -> tuple[Protocol, str | None]:
     try:
         config = load_config(str(file))
     except ConfigError as error:
-        raise ConfigError(f"{error}; without it, give --prompt-template and --stop") from error
+        raise ConfigError(f"{error}; without it, give --prompt-template, --stop and --no-box") from error
     template, stop = protocol.prompt_template, protocol.stop
     completed = replace(
         protocol,
         prompt_template=config.data.prompt_template if template == AUTO else template,
         stop=config.rollout.stop if stop is None else stop,
+        no_box=protocol.no_box or config.verify.no_box,
     )
     stops = f", stop {', '.join(map(repr, completed.stop))}" if completed.stop else ""
-    return completed, f"as {file} has it: prompt template {completed.prompt_template!r}{stops}"
+    no_box = "" if completed.no_box == "last_number" else f", no box: {completed.no_box}"
+    return completed, f"as {file} has it: prompt template {completed.prompt_template!r}{stops}{no_box}"
 
 
 def _config_file(model: str) -> Path | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from unigrad.config import ConfigError
 from unigrad.data.tiny import MODEL_PATH
+from unigrad.types import NoBox
 
 MAX_COMPLETION_LENGTH = 8192
 AUTO = "auto"
@@ -27,6 +28,7 @@ class Protocol:
 
     max_completion_length: None is 8,192, or what the model's positions leave. samples: None is each benchmark's own.
     stop: strings that end a completion; None leaves them open, as AUTO does the prompt template, for `as_trained`.
+    no_box: what a completion without a box is judged by (`verify.no_box`); None leaves it open in the same way.
     """
 
     temperature: float = 0.6
@@ -35,6 +37,7 @@ class Protocol:
     samples: int | None = None
     prompt_template: str = AUTO
     stop: tuple[str, ...] | None = None
+    no_box: NoBox | None = None
     limit: int | None = None
     seed: int = 0
     device: str = "auto"
@@ -61,8 +64,17 @@ class Protocol:
         """In tokens."""
         return self.max_completion_length or MAX_COMPLETION_LENGTH
 
+    @property
+    def judged_by(self) -> NoBox:
+        return self.no_box or "last_number"
+
     def record(self) -> dict[str, Any]:
-        return {**asdict(self), "max_completion_length": self.longest_completion, "stop": list(self.stop or ())}
+        return {
+            **asdict(self),
+            "max_completion_length": self.longest_completion,
+            "stop": list(self.stop or ()),
+            "no_box": self.judged_by,
+        }
 
 
 def is_saved_model(path: Path) -> bool:
@@ -107,9 +119,11 @@ def fingerprint(model: str) -> str | None:
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """The settings in which two records differ, with both values; where files lay does not count."""
+    defaults = Protocol().record()  # of what an earlier version had no choice in
     for key, value in after["protocol"].items():
-        if before["protocol"].get(key) != value:
-            yield key, before["protocol"].get(key), value
+        old = before["protocol"].get(key, defaults[key])
+        if old != value:
+            yield key, old, value
     if before["suite"] != after["suite"]:
         yield "suite", before["suite"], after["suite"]
         return

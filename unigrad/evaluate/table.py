@@ -103,7 +103,9 @@ def _remarks(results: Mapping[str, Any]) -> Iterator[str]:
     if positions is not None and positions <= length:
         limit += f", or what the model's {positions} positions leave"
     prompts = ", ".join(dict.fromkeys(sampled["prompt_templates"].values()))
-    if protocol["stop"]:
+    if protocol.get("no_box", "last_number") != "last_number":
+        prompts += f"; no box: {protocol['no_box']}"
+    if protocol.get("stop"):
         prompts += f"; stop: {', '.join(map(repr, protocol['stop']))}"
     yield (
         f"temperature {protocol['temperature']}, top-p {protocol['top_p']}, {limit}, seed {protocol['seed']}; "

@@ -20,7 +20,7 @@ from unigrad.types import Reason
 
 START_SECONDS = 120.0
 """A worker that is not ready by then (slow disks) is taken for broken."""
-SILENCE = 50.0
+SILENCE = 100.0
 """Times the limit, on the clock: a worker that has not replied by then sleeps. It ends a check itself, by calls and by
 processor time (about ten times the limit at most), so that a busy machine makes no right answer wrong."""
 

@@ -247,6 +247,13 @@ def test_rescoring_needs_no_model_and_follows_the_answers(
     assert results(out, "sums")["accuracy"] == 1.0
     assert [line["completion"] for line in completions(out, "sums")] == texts
     assert evaluate("tiny", *arguments) == 0
+    # A completion that was cut off needs a box.
+    lines = [{**line, "completion": f"It is {read[line['id']]}"} for line in completions(out, "sums")]
+    for truncated, right in ((False, 2), (True, 0)):
+        file = out / "completions" / "sums.jsonl"
+        file.write_text("".join(json.dumps({**line, "truncated": truncated}) + "\n" for line in lines))
+        assert evaluate("./gone", *arguments, "--rescore") == 0
+        assert results(out, "sums")["accuracy"] == right / 2
 
 
 @pytest.mark.usefixtures("no_model")

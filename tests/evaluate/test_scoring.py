@@ -19,6 +19,14 @@ def test_the_verifier_rewards_right_answers_with_one() -> None:
     assert [score.verdict.reason for score in scores] == [Reason.RIGHT, Reason.WRONG, Reason.UNPARSEABLE]
 
 
+def test_a_completion_that_was_cut_off_needs_a_box() -> None:
+    with Verifier() as verifier:
+        scores = VerifierScorer(verifier)(
+            [Attempt(SUM, "1+1?", text, cut) for text in ("It is 2", "\\boxed{2} is") for cut in (False, True)]
+        )
+    assert [score.reward for score in scores] == [1.0, 0.0, 1.0, 1.0]
+
+
 def test_a_reward_function_sees_trls_arguments() -> None:
     seen: dict[str, Any] = {}
 

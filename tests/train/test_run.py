@@ -182,6 +182,22 @@ def test_a_stop_signal_finishes_the_step_saves_and_says_how_to_go_on(
     assert all(torch.equal(tensor, weights(run)[name]) for name, tensor in weights(unstopped).items())
 
 
+def test_a_resumed_run_goes_by_the_verdicts_that_it_kept(tmp_path: Path) -> None:
+    run, problems = tmp_path / "run", tmp_path / "problems.jsonl"
+    rows = [{"problem": f"root of {n}", "answer": str(n), "solution": rf"\boxed{{\sqrt{{{n * n}}}}}"} for n in (2, 3)]
+    problems.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    changes = {"data__train": problems, "data__eval": "null", "train__questions_per_step": 3, "train__max_steps": 2}
+    assert "100.0% of the demonstrations earn the reward" in finish(command(run, **changes)).stdout
+    kept = run / "verdicts.jsonl"
+    lines = kept.read_text(encoding="utf-8").splitlines(keepends=True)
+    assert {"extracted": r"\sqrt{4}", "gold": "2", "reason": "right"} in [json.loads(line) for line in lines]
+    kept.write_text("".join(lines).replace('"right"', '"timed out"') + '{"extr', encoding="utf-8")
+    assert "0.0% of the demonstrations earn the reward (2 timed out)" in finish(resume(run)).stdout
+    assert kept.read_text(encoding="utf-8").count("timed out") == len(lines)  # and the line cut off is gone
+    kept.write_text("{}\n", encoding="utf-8")
+    assert f"{kept}, line 1: expected a verdict" in finish(resume(run), code=2).stderr
+
+
 def test_a_finished_run_resumes_to_nothing_and_can_be_made_longer(unstopped: Path, tmp_path: Path) -> None:
     short = tmp_path / "short"
     finish(command(short, train__max_steps=4))

@@ -69,6 +69,59 @@ def test_an_unknown_kind_and_impossible_settings_are_refused() -> None:
     for options in ({"timeout_seconds": 0.0}, {"timeout_seconds": float("nan")}, {"workers": 0}):
         with pytest.raises(ValueError, match="must be positive"):
             Verifier(**options)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no_box='none' must be one of last_number, wrong"):
+        Verifier(no_box="none")  # type: ignore[arg-type]
+
+
+NO_BOX = [
+    ("It is 5.", "5", "math"),
+    ("5", "5", "math"),
+    (r"$\frac{1}{2}$", r"\frac{1}{2}", "math"),
+    ("The answer is C.", "C", "choice"),
+    ("(2)", "2", "choice"),
+]
+BOXED = [
+    (r"\boxed{5}", "5", "math"),
+    (r"\fbox{5} and so on for 6", "5", "math"),
+    (r"So \boxed 5. Then 7", "5", "math"),
+    (r"\boxed{C}", "C", "choice"),
+]
+NOTHING = Verdict(False, None, Reason.UNPARSEABLE)
+
+
+@pytest.mark.parametrize(("completion", "gold", "kind"), NO_BOX)
+def test_without_a_box_the_option_and_the_cut_decide(completion: str, gold: str, kind: AnswerKind) -> None:
+    assert verify(completion, gold, kind).correct
+    assert verify(completion, gold, kind, no_box="wrong") == NOTHING
+    assert verify(completion, gold, kind, truncated=True) == NOTHING
+    assert verify(completion, "", kind, truncated=True).reason is Reason.BAD_GOLD
+
+
+@pytest.mark.parametrize(("completion", "gold", "kind"), BOXED)
+def test_a_complete_box_counts_in_any_case(completion: str, gold: str, kind: AnswerKind) -> None:
+    assert verify(completion, gold, kind, no_box="wrong", truncated=True).correct
+
+
+TAGS = [(f"<{name}>", f"</{name}>") for name in ("think", "thinking", "thought", "reasoning", "Think")]
+TAGS.append(("<|begin_of_thought|>", "<|end_of_thought|>"))
+
+
+@pytest.mark.parametrize(("begin", "end"), TAGS)
+@pytest.mark.parametrize(("answer", "gold", "kind"), [(r"\boxed{5}", "5", "math"), (r"\boxed{C}", "C", "choice")])
+def test_what_stands_before_the_end_of_the_thought_is_no_answer(
+    begin: str, end: str, answer: str, gold: str, kind: AnswerKind
+) -> None:
+    assert verify(f"{begin}{answer}{end}", gold, kind) == NOTHING
+    assert verify(f"{answer}\n{end}\n\nI am not sure.", gold, kind) == NOTHING  # the prompt began the thought
+    assert verify(f"{begin}is it {answer}?", gold, kind) == NOTHING
+    assert verify(f"{answer} {begin}wait", gold, kind) == NOTHING
+    assert verify(f"{begin}a{end}{begin}b {answer}", gold, kind) == NOTHING
+    for right in (
+        f"{begin}\\boxed{{9}}{end}{answer}",
+        f"\\boxed{{9}}{end}{answer}",
+        f"{begin}a{end}{begin}b{end} {answer}",
+    ):
+        assert verify(right, gold, kind).correct
 
 
 JUNK = {

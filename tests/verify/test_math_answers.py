@@ -23,6 +23,9 @@ from unigrad.verify.notation import normalise
         (r"The answer is $-\frac{3}{4}$", r"-\frac{3}{4}"),
         ("about .5", ".5"),
         ("2^10", "2"),
+        # A model's special tokens.
+        ("It is 42<|reserved_special_token_7|>", "42"),
+        ("<think>6*7</think>42 <unused99><pad>", "42"),
         (r"\boxed{}", None),
         (r"It is 12, so \boxed{1", None),  # cut off
         (r"\boxed{" + "1" * 2_001 + "}", None),

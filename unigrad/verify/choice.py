@@ -10,7 +10,9 @@ from unigrad.types import Reason, Verdict
 from unigrad.verify.boxed import TAIL_CHARS, is_cut, last_boxed
 
 _DECORATION = re.compile(
+    # The last two are a model's special tokens, which a policy may sample anywhere.
     r"\\(?:text|textbf|textit|textrm|mbox|mathrm|mathbf|boxed|fbox)(?![a-zA-Z])|\\[ ,;:!]|[{}$*_`\"']"
+    r"|<\|[^<>|\s]+\|>|</?(?:[a-z_]\w*|\w{2,})>"
 )
 _GOLD = re.compile(r"\(?(?:(?P<letter>[A-Ja-j])|(?P<digit>[1-9]))[).:]?")
 

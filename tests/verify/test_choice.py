@@ -52,6 +52,15 @@ def test_another_letter_is_wrong() -> None:
     assert verify(r"\boxed{D}", "C", "choice") == Verdict(False, "D", Reason.WRONG)
 
 
+@pytest.mark.parametrize("marker", ["<pad>", "<s>", "<|eom_id|>", "<unused3>", "<|reserved_A|>", "<PAD>"])
+@pytest.mark.parametrize(
+    "completion", ["C", "**C**", "The answer is C", "A or B? No:\nC", r"\boxed{C}", "<think>A.</think>C"]
+)
+def test_special_tokens_are_no_part_of_an_option(completion: str, marker: str) -> None:
+    for text in (completion + marker, f"{marker}{completion} {marker}", f"{marker}\n{completion}\n{marker}"):
+        assert verify(text, "C", "choice") == Verdict(True, "C", Reason.RIGHT)
+
+
 @pytest.mark.parametrize("completion", [r"\boxed{2}", "The answer is 2.", "(2)", "2) both (A) and (B)", "Answer: 2"])
 def test_digit_labels(completion: str) -> None:
     assert verify(completion, "2", "choice") == Verdict(True, "2", Reason.RIGHT)

@@ -222,3 +222,17 @@ def test_every_gold_answer_of_the_benchmarks_is_right(verifier: Verifier, name: 
         (box, verdict) for box, verdict in zip(boxes, verifier.verify_batch(boxes), strict=True) if not verdict.correct
     ]
     assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        "It is 42<|reserved_special_token_7|>",
+        "<think>6*7</think>42 <unused99><pad>",
+        "<s>The answer is $42$.</s>",
+        "<answer>42</answer><|im_end|>",
+        "\\boxed{42}<eos_2>",
+    ],
+)
+def test_special_tokens_are_no_part_of_an_answer(completion: str) -> None:
+    assert verify(completion, "42").correct

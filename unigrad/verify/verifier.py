@@ -29,6 +29,10 @@ _THOUGHT = re.compile(
 """The tags that models write around what they think before they answer."""
 
 
+_SPECIAL_TOKEN = re.compile(r"<\|[^<>|\s]{1,80}\|>|</?(?!answer>)(?:[a-z_]\w*|\w{2,})>")
+"""A model's special tokens, which a policy may sample anywhere; `<answer>` is no such, nor `<A>`."""
+
+
 class Submission(NamedTuple):
     """A completion, and the gold answer that it is held against. truncated: it ended because its length ran out."""
 
@@ -123,6 +127,7 @@ class Verifier:
         text = submission.completion
         for tag in deque(_THOUGHT.finditer(text), maxlen=1):
             text = text[tag.end() :] if tag["end"] else ""
+        text = _SPECIAL_TOKEN.sub(" ", text)
         needs_box = submission.truncated or self._no_box == "wrong"
         return "" if needs_box and last_boxed(text) is None else text
 

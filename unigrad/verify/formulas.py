@@ -27,6 +27,7 @@ from sympy import (
     Symbol,
     Union,
     nan,
+    nsolve,
     oo,
     zoo,
 )
@@ -93,9 +94,11 @@ class Formulas:
         )
         if not all(isinstance(side, Expr) for side in (*one, *other)):
             return bool(_verified(_equality(one), _equality(other)))
-        return _proportional(one[0] - one[1], other[0] - other[1]) or (
-            bool(one[0].free_symbols or one[1].free_symbols) and _verified(_equality(one), _equality(other))
-        )
+        formula, other_formula = _as_variables(one[0] - one[1], other[0] - other[1])
+        if _proportional(formula, other_formula):
+            return True
+        zeros = _same_zeros(formula, other_formula)
+        return _verified(_equality(one), _equality(other)) if zeros is None else zeros
 
     def same_region(self, gold: Node, given: Node) -> bool:
         relations = [_relations(node, is_gold) for node, is_gold in ((gold, True), (given, False))]
@@ -142,6 +145,9 @@ def _as_latex(answer: str) -> str:
         return rf"{number['number']} \times 10^{{{number['exponent']}}}"
     answer = re.sub(r"\(([^()]*)\)(?=\^\{?\\(?:top|mathrm|T))", r"{(\1)}", answer)
     answer = _REPEATING.sub(_repeating, answer)
+    # A derivative is a variable of its own: the parser drops quote marks, and takes \prime for an exponent.
+    answer = re.sub(r"\^ ?(?:\{ ?((?:\\prime ?)+)\}|(\\prime))", lambda match: "'" * match[0].count("prime"), answer)
+    answer = re.sub(r"(?<![\\a-zA-Z])([A-Za-z])('+)", lambda match: f"{match[1]}_{{{'prime' * len(match[2])}}}", answer)
     answer = re.sub(r"'+", lambda match: "^{" + r"\prime " * len(match[0]) + "}", answer)
     answer = re.sub(r"\\log ?_ ?(?:e|\{ ?e ?\})(?![a-zA-Z])", r"\\ln", answer)
     answer = re.sub(r"(?<![A-Za-z\\])([eE])(?= ?_)", r"\\mathcal{\1}", answer)  # E_{1} is none of its symbols
@@ -294,11 +300,15 @@ def _equality(sides: list[Any]) -> Any:
     return Equality(*sides, evaluate=False)
 
 
+def _as_variables(*formulas: Any) -> list[Any]:
+    """With f(x) as a variable of its own."""
+    functions = sorted(set().union(*(formula.atoms(AppliedUndef) for formula in formulas)), key=str)
+    names = {function: Symbol(f"value{index}", real=True) for index, function in enumerate(functions)}
+    return [formula.xreplace(names) for formula in formulas]
+
+
 def _proportional(one: Any, other: Any) -> bool:
     """Whether one is a multiple of the other: equations that differ by a factor are the same."""
-    functions = sorted(one.atoms(AppliedUndef) | other.atoms(AppliedUndef), key=str)
-    names = {function: Symbol(f"value{index}", real=True) for index, function in enumerate(functions)}
-    one, other = one.xreplace(names), other.xreplace(names)
     symbols = sorted(one.free_symbols | other.free_symbols, key=str)
     if not symbols or len(symbols) > len(_POINTS[0]) or one.free_symbols != other.free_symbols:
         return False
@@ -309,9 +319,44 @@ def _proportional(one: Any, other: Any) -> bool:
         if top is None or bottom is None or top == 0 or bottom == 0:
             continue
         ratios.append(top / bottom)
-    return len(ratios) >= 3 and all(
-        abs(ratio - ratios[0]) < abs(ratios[0]) * Float("1e-30", DIGITS) for ratio in ratios
-    )
+    first = ratios[0] if ratios else 0
+    return len(ratios) >= 3 and all(abs(ratio - first) < abs(first) * Float("1e-30", DIGITS) for ratio in ratios)
+
+
+def _same_zeros(one: Any, other: Any) -> bool | None:
+    """Whether two equations have the same solutions, as far as a search finds some; None where it finds none."""
+    if one.free_symbols != other.free_symbols:
+        return False
+    symbols = sorted(one.free_symbols, key=str)
+    if not symbols or len(symbols) > len(_POINTS[0]):
+        return None
+    seen = 0
+    for formula, against in ((one, other), (other, one)):
+        for point in _POINTS:
+            place = {symbol: Rational(str(value)) for symbol, value in zip(symbols, point, strict=False)}
+            for unknown in symbols:
+                rest = {symbol: value for symbol, value in place.items() if symbol != unknown}
+                for zero in _zeros(formula.subs(rest), unknown):
+                    value = _evaluated(against.subs(rest).subs(unknown, zero))
+                    if value is None:
+                        continue
+                    if abs(value) > 1e-6:
+                        return False
+                    seen += 1
+    return True if seen >= _ENOUGH else None
+
+
+def _zeros(formula: Any, unknown: Any) -> list[Any]:
+    """Zeros of a function of one variable that Newton's method finds from points of both signs."""
+    zeros = []
+    for start in (0.7, -0.7, 2.3, -2.3, 7.1):
+        try:
+            zero = nsolve(formula, unknown, start, prec=DIGITS, maxsteps=30)
+        except Exception:  # noqa: BLE001 - evaluation of arbitrary formulas raises anything
+            continue
+        if zero.is_real:
+            zeros.append(zero)
+    return zeros
 
 
 def _verified(gold: Any, given: Any) -> bool:

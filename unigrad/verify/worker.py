@@ -65,6 +65,12 @@ WARM_UP = (
     (r"x<1 \text{ or } x^2>4", "x<1"),
     (r"2\sqrt7 \approx 5.29", "5.29"),
     ("2x+3y<6", "4x+6y<12"),
+    (r"2e^{i\pi/6}+V_0e^{-t/(RC)}", r"\frac{mg}{b}\left(1-e^{-\frac{bt}{m}}\right)"),
+    (r"\frac{x^2}{9}-\frac{y^2}{4}=1", "4x^2-9y^2=36"),
+    (r"x^{\prime\prime}+4x=0", r"x^{\prime}-4x=0"),
+    (r"\frac{-1+\sqrt{5}}{2}-3\sqrt[3]{2}", r"|x-1|+\lfloor x\rfloor"),
+    (r"a_{n+1}-x^{2n+1}", r"\frac{1}{x+\frac{1}{y}}"),
+    (r"-\frac{1}{2}\cdot 3^{-2}\times 10^{5}", "2^{10}/3"),
 )
 
 

@@ -26,7 +26,10 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "paper-recipes.md"
 FAMILIES = ("qwen2.5-math-1.5b", "qwen2.5-math-7b", "llama-3.1-8b")
 METHODS = ("hpt", "sft", "grpo", "sft_then_grpo", "luffy", "srft", "off_on", "mix_on", "hpt_gate1", "hpt_gate2")
 NAMES = [f"{family}-{method}{suffix}" for family in FAMILIES for method in METHODS for suffix in ("", "-official")]
-BY_SCRIPT = ("output_dir", "method.", "algorithm.", "train.learning_rate", "train.weight_decay", "train.skip_grad_norm")
+BY_SCRIPT = (
+    "output_dir", "method.", "algorithm.", "train.learning_rate", "train.weight_decay", "train.skip_grad_norm",
+    "verify.no_box",
+)  # fmt: skip
 
 SYSTEM = "Your task is to follow a systematic, thorough reasoning process before providing the final solution."
 QWEN_CHAT = (
@@ -147,7 +150,7 @@ def test_every_name_is_a_valid_run(name: str) -> None:
 def test_official_changes_only_what_the_scripts_set(name: str) -> None:
     changed = changed_keys(load_config(name), load_config(f"{name}-official"), ignoring=())
     assert [key for key in changed if not key.startswith(BY_SCRIPT)] == []
-    assert "algorithm.offline_aggregation" in changed
+    assert {"algorithm.offline_aggregation", "verify.no_box"} <= set(changed)
 
 
 @pytest.mark.parametrize("name", NAMES)

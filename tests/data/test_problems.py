@@ -152,6 +152,15 @@ def test_levels(write: Write, level: Any, read: int | None, left: dict[str, Any]
         ("Which?\n**A)** one\n**B)** two", "A", "choice"),
         ("Which? $\\textbf{(A)}\\ 3 \\qquad\\textbf{(B)}\\ 4$", "B", "choice"),
         ("Lines A, B and C meet. Which is longest?", "B", "math"),
+        ("Name one of the points A, B, C, D.", "A", "math"),
+        ("If f(A) = 2 and f(B) = 3, where is f smallest?", "A", "math"),
+        ("It runs through A. It meets the circle in B. Which is nearer?", "B", "math"),
+        ("是？A．3B．4C．5", "B", "choice"),
+        ("Which?<br>A. one<br>B. two", "A", "choice"),
+        ("Which? a) one b) two", "b", "choice"),
+        ("Which?\nA) one\nB) two", "B) two", "choice"),
+        ("1) x > 0\n2) x > 1. Find the count.", "2", "math"),
+        ("How many cells has it?\n1) 23\n2) 47", "2", "choice"),
         ("How many are true?\n1) x > 0\n2) x > 1\n3) x > 2", "2", "math"),
         ("1) x > 0 2) x > 1 3) x > 2, how many are true?", "2", "math"),
         ("1) x > 0\n2) x > 1\nHow many of these hold?", "2", "math"),
@@ -298,6 +307,9 @@ def test_alpacas_instruction_and_input_are_one_problem(write: Write) -> None:
         ({"A": "red", "B": "blue", "answer": "B"}, "Which?\nA. red\nB. blue", "B"),
         ({"option_a": "red", "option_b": "blue", "answer": "B."}, "Which?\nA. red\nB. blue", "B"),
         ({"choices": ["4", "2"], "answer": "2"}, "Which?\nA. 4\nB. 2", "B"),
+        ({"options": [3, 4, 5], "answer": 4}, "Which?\nA. 3\nB. 4\nC. 5", "B"),
+        ({"options": "['red', 'blue']", "answer": 1}, "Which?\nA. red\nB. blue", "B"),
+        ({"opa": "red", "opb": "blue", "cop": 1}, "Which?\nA. red\nB. blue", "B"),
         ({"problem": "Which?\nA) red\nB) blue", "options": ["red", "blue"], "answer": "B"},
          "Which?\nA) red\nB) blue", "B"),
     ],
@@ -316,6 +328,9 @@ def test_options_in_columns_of_their_own(write: Write, columns: dict[str, Any], 
         ),
         ({"choices": ["red", "red"], "answer": "red"}, "the answer 'red' is no label, text or position .*"),
         ({"options": {"A": "red", "B": "blue"}, "answer": "green"}, "the answer 'green' is no label, .*"),
+        ({"options": [str(n) for n in range(11)], "answer": "A"}, "column 'options' holds 11 options; .*"),
+        ({"options": "a ) 5 , b ) 6", "answer": "b"}, "column 'options' holds options that are no list: .*"),
+        ({"correct_answer": "x", "distractor1": "x", "distractor2": "y", "distractor3": "z"}, ".* not all different"),
         ({"options": ["red"], "answer": "A"}, "column 'options' holds 1 options; 2 to 10, with labels of their own"),
     ],
 )
@@ -419,6 +434,58 @@ def test_requests_that_cannot_be(write: Write) -> None:
     assert len(load_problems(write(row()), subset="main")) == 1
     with pytest.raises(ValueError, match="the limit is 0; it must be at least 1"):
         load_problems(write(row()), limit=0)
+
+
+def test_right_and_wrong_options_are_shown_in_an_order_of_their_own(write: Write) -> None:
+    columns = {"question": "Which?", "correct_answer": "d"} | {
+        f"distractor{n}": text for n, text in enumerate("abc", 1)
+    }
+    (problem,) = load_problems(write(columns))
+    question, *options = problem.problem.splitlines()
+    assert (question, problem.kind) == ("Which?", "choice")
+    assert [line[:3] for line in options] == ["A. ", "B. ", "C. ", "D. "]
+    assert {line[3:] for line in options} == set("abcd")
+    assert f"{problem.answer}. d" in options
+
+
+def test_columns_a_and_b_may_be_a_problems_numbers(write: Write) -> None:
+    (problem,) = load_problems(write(row(A=3, B=4, answer="7")))
+    assert (problem.problem, problem.answer, problem.kind) == ("1+1?", "7", "math")
+
+
+def test_names_of_columns_in_any_case(write: Write) -> None:
+    (problem,) = load_problems(write("Question,Answer\n1+1?,2\n", name="a.csv"))
+    assert (problem.problem, problem.answer) == ("1+1?", "2")
+
+
+def test_a_chat_as_json_in_a_table(write: Write) -> None:
+    cell = json.dumps(chat("1+1?", "It is 2.")).replace('"', '""')
+    (problem,) = load_problems(write(f'messages,answer\n"{cell}",2\n', name="a.csv"))
+    assert (problem.problem, problem.solution) == ("1+1?", "It is 2.")
+
+
+def test_an_answer_that_leans_on_a_tool_is_no_demonstration(write: Write) -> None:
+    tool = [{"role": "assistant", "content": None}, {"role": "tool", "content": "2"}]
+    messages = [*chat("1+1?"), *tool, {"role": "assistant", "content": "2"}]
+    (problem,) = load_problems(write({"messages": messages, "answer": 2}))
+    assert problem.solution is None
+
+
+def test_a_scale_with_fractions_is_no_level(write: Write) -> None:
+    problems = load_problems(write(row(difficulty=5.0), row(difficulty=4.5)))
+    assert [(each.level, each.columns["difficulty"]) for each in problems] == [(None, 5.0), (None, 4.5)]
+
+
+def test_gsm8k_as_verl_prepares_it(write: Write) -> None:
+    columns = {"reward_model": {"ground_truth": "2"}, "extra_info": {"answer": "1+1=<<1+1=2>>2\n#### 2"}}
+    (problem,) = load_problems(write({"prompt": chat("1+1?")} | columns))
+    assert (problem.answer, problem.solution) == ("2", "1+1=2\nThe final answer is \\boxed{2}.")
+
+
+def test_files_that_count_their_own_ids(write: Write, tmp_path: Path) -> None:
+    write(row(id=0), name="a.jsonl")
+    write(row(id=0), row(id=1), name="b.jsonl")
+    assert [each.id for each in load_problems(str(tmp_path))] == ["a.jsonl/0", "b.jsonl/0", "b.jsonl/1"]
 
 
 def real_files() -> list[Path]:

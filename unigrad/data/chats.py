@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 _ROLES = {"human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant", "chatgpt": "assistant"}
+
+
+_TOOLS = frozenset({"tool", "function", "ipython", "observation"})
+
+
+def loaded(value: Any) -> Any:
+    """A chat that a column of text keeps as JSON, as a chat; anything else as it is."""
+    if isinstance(value, str) and value.lstrip().startswith("[{"):
+        try:
+            chat = json.loads(value)
+        except ValueError:
+            return value
+        return chat if is_chat(chat) else value
+    return value
 
 
 def is_chat(value: Any) -> bool:
@@ -17,10 +32,14 @@ def question(value: Any) -> str | None:
 
 
 def demonstration(value: Any) -> str | None:
-    """Text as it is, or a chat's last assistant message, where no user message follows it; else None."""
+    """Text as it is, or a chat's last assistant message, where no user message follows it; else None.
+
+    Nor is an answer that leans on a tool's: the policy would not see what the tool said.
+    """
     if is_chat(value):
-        turns = [turn for turn in map(_turn, value) if turn is not None and turn[0] in ("user", "assistant")]
-        if turns and turns[-1][0] == "user":
+        roles = [turn[0] for turn in map(_turn, value) if turn is not None]
+        asked = max((place for place, role in enumerate(roles) if role == "user"), default=-1)
+        if "assistant" not in roles[asked + 1 :] or _TOOLS.intersection(roles[asked + 1 :]):
             return None
     return _last(value, "assistant")
 

@@ -6,10 +6,11 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
-from unigrad.data.chats import demonstration, is_chat, question
+from unigrad.data.chats import demonstration, is_chat, loaded, question
 from unigrad.data.options import shown_option, with_options
 from unigrad.data.rows import Row, read_rows
 from unigrad.types import AnswerKind, Problem
@@ -21,7 +22,8 @@ CONVENTIONAL_COLUMNS: Mapping[str, tuple[str, ...]] = {
     ),
     "answer": (
         "answer", "final_answer", "ground_truth", "gold", "expected_answer", "label", "reward_model.ground_truth",
-        "extra_info.answer", "answerKey", "answer_key", "answer_idx", "correct_answer", "correct_option", "correct",
+        "extra_info.answer", "answerKey", "answer_key", "answer_idx",
+        "correct_answer", "correct_option", "cop", "correct", "best_answer",
     ),
     "solution": (
         "solution", "demonstration", "completion", "response", "output", "target", "rationale", "generated_solution",
@@ -37,7 +39,7 @@ CONVENTIONAL_COLUMNS: Mapping[str, tuple[str, ...]] = {
 _ABSENT = object()
 _CALCULATOR_ANNOTATION = re.compile(r"<<[^<>]*>>")
 _NUMBER_WITH_COMMAS = re.compile(r"-?\$?\d[\d,]*(\.\d+)?")
-_LEVEL = re.compile(r"(?:[A-Za-z]+[\s:_-]*)?(?P<level>\d+)")
+_LEVEL = re.compile(r"(?:[A-Za-z]+[\s:_-]*)?(?P<level>\d+)(?:\.0+)?")
 
 
 def load_problems(
@@ -79,13 +81,24 @@ def load_problems(
         if len({repr(index) for index in indices}) < len(indices):
             candidates["id"] = ()
 
-    problems, first_seen = [], dict[str, str]()
-    for row in rows:
-        problem = _problem(row, candidates, named=columns)
+    if "level" not in columns and any(
+        _is_fraction(_value(row, column)) for column in candidates["level"] for row in rows
+    ):
+        candidates["level"] = ()  # a scale of its own, of which the whole numbers alone would be levels
+    problems = [_problem(row, candidates, named=columns) for row in rows]
+    files = [row.name.rpartition(":")[0] for row in rows]
+    if len(set(files)) > 1 and len({problem.id for problem in problems}) < len(
+        problems
+    ):  # each file has counted its own
+        problems = [
+            problem if problem.id == row.name else replace(problem, id=f"{file}/{problem.id}")
+            for problem, row, file in zip(problems, rows, files, strict=True)
+        ]
+    first_seen = dict[str, str]()
+    for problem, row in zip(problems, rows, strict=True):
         if problem.id in first_seen:
             raise ValueError(f"{row.where}: the id {problem.id!r} is already that of {first_seen[problem.id]}")
         first_seen[problem.id] = row.where
-        problems.append(problem)
     return problems
 
 
@@ -100,8 +113,10 @@ def _columns_of(field: str, named: Mapping[str, str | None], rows: Sequence[Row]
         if all(_value(row, column) is _ABSENT for row in rows):
             raise ValueError(f"{source}: no column {column!r} for the {field}; {_nearest_column(column, rows[0])}")
         return (column,)
+    spelled = {name.casefold(): name for row in reversed(rows) for name in row.columns}
+    conventional = [spelled.get(column.casefold(), column) for column in CONVENTIONAL_COLUMNS[field]]
     found = tuple(
-        column for column in CONVENTIONAL_COLUMNS[field] if any(_value(row, column) is not _ABSENT for row in rows)
+        dict.fromkeys(column for column in conventional if any(_value(row, column) is not _ABSENT for row in rows))
     )
     if field == "problem" and not found:
         raise ValueError(f"{rows[0].where}: no column for the {field}; {_nearest_column(field, rows[0])}; name it")
@@ -115,7 +130,13 @@ def _pick(row: Row, columns: Sequence[str]) -> tuple[str | None, Any]:
     return full[0] if full else there[0] if there else (None, _ABSENT)
 
 
+def _is_fraction(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value) and not value.is_integer()
+
+
 def _is_empty(value: Any) -> bool:
+    if isinstance(value, float) and math.isnan(value):
+        return True
     return value is None or value in ([], {}) or (isinstance(value, str) and not value.strip())
 
 
@@ -155,7 +176,7 @@ def _problem(row: Row, candidates: Mapping[str, tuple[str, ...]], named: Mapping
         raise ValueError(f"{row.where}: no column {column!r}; {_nearest_column(column, row)}")
     given = {field: None if value is _ABSENT else value for field, value in given.items()}
 
-    problem = question(given["problem"])
+    problem = question(loaded(given["problem"]))
     if problem is None:
         raise wrong("problem", "text or a chat with a user message")
     if not problem:
@@ -165,6 +186,8 @@ def _problem(row: Row, candidates: Mapping[str, tuple[str, ...]], named: Mapping
 
     solution = _demonstration(row, candidates["solution"], wrong)
     answer, worked = _answer(row, given["answer"], names["answer"], candidates["answer"], solution, wrong)
+    if solution is None and worked is None and isinstance(verls := _value(row, "extra_info.answer"), str):
+        _, worked = _split_worked_answer(verls.strip())  # GSM8K as verl prepares it
     kind, problem, answer = _choice(row, problem, given["answer"], answer, given["kind"])
 
     level = _level(given["level"])
@@ -195,7 +218,7 @@ _Wrong = Callable[[str, str], ValueError]
 def _demonstration(row: Row, columns: Sequence[str], wrong: _Wrong) -> str | None:
     """Of the first column that holds one: an empty text, or a chat that ends with the user, hides none behind it."""
     for column in columns:
-        value = _value(row, column)
+        value = loaded(_value(row, column))
         if value is _ABSENT or _is_empty(value):
             continue
         if not isinstance(value, str) and not is_chat(value):

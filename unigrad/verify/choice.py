@@ -25,7 +25,8 @@ _NEGATED_BEFORE = re.compile(
     r"|except(?: for)?"
     r"|instead of|rather than|unlike|without|than|none of|against|over|whether|unsure|(?:not sure|doubt"
     r"|don't think|do not think|don't"
-    r" believe|do not believe|doesn't seem)(?: (?:if|that|it|is|it's|its|about|the|answer|be|to))*)|n't(?: be)?|不是"
+    r" believe|do not believe|doesn't seem)(?: (?:if|that|it|is|it's|its|about|the|answer|be|to))*)|n't(?: be)?"
+    r"|\bnone of [^.;\n]{0,40}|\bno es|\bnicht|n'est pas|não é|不是"
     r"|不选|排除|而非)"
     r"(?: (?:be|the|option|options|choice|choices|answer|either|both|all|of|pick|choose|select))*[ :]?"
     r"(?:[(\[]?[A-J1-9][)\]]?,? ?(?:(?:and|or|nor) )?)*[(\[]?$",
@@ -48,6 +49,9 @@ _ADVERBS = (
     r"|therefore|then|thus"
     r"|simply|only|in fact|still|now|evidently|undoubtedly)[ ,]+)*"
 )
+
+
+_ANNOUNCED = re.compile(r"(?:\b(?:is|are|be|answer|option|choice)|[:=是为])[ (\[]*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,8 @@ def _labels(plain: str, bracketed: str) -> _Labels:
                 r"(?i: (?:correct|right|true|best|answer|valid|winner|accurate|one|appropriate|likely)|(?<=remains)\b)"
             ),
             re.compile(
-                r"\b(?i:pick|choose|chose|select|go with|going with|went with|choosing|selecting|leaving|leaves"
+                r"(?<!who )\b(?i:pick|choose|chose|select|go with|going with|went with|choosing|selecting|leaving"
+                r"|leaves"
                 r"|left with|it must be"
                 rf"|it is|it's|that is|so it's|must be|conclude|vote for|settle on) (?i:only )?(?i:option |choice "
                 rf"|answer )?{either}"
@@ -97,7 +102,7 @@ def _labels(plain: str, bracketed: str) -> _Labels:
                 rf"(?i:only) (?i:option |choice )?{either} (?i:is left|remains|works|fits|is possible|satisfies"
                 rf"|makes sense)"
             ),
-            re.compile(rf"(?:故选|应选|选择|选|正确的是)[ :]?{either}"),
+            re.compile(rf"(?:故选|应选|选择|选|正确的是|(?:正解|答え|解答)は)[ :]?{either}"),
         ),
         mentioned=re.compile(
             rf"(?:[(\[<](?P<bracketed>{bracketed})[)\]>]|(?<![\w(.-])(?P<plain>{plain})(?= ?[.):](?!\d)| ?$))", re.M
@@ -164,6 +169,8 @@ def _without_list(text: str, labels: _Labels) -> str:
     run: list[re.Match[str]] = []
     drop: list[re.Match[str]] = []
     for match in labels.listed.finditer(text):
+        if _ANNOUNCED.search(text[max(0, match.start() - 12) : match.start("label")]):
+            continue
         if run and ord(match["label"]) == ord(run[-1]["label"]) + 1:
             run.append(match)
         else:

@@ -143,7 +143,7 @@ _SPELLING = _rules(
 _IN_FONT = re.compile(rf"\\(?:{_TEXT_FONTS}|{_MATH_FONTS}) ?\{{((?:[^{{}}]|\{{[^{{}}]*\}})*)\}}")
 _CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 # In words: what may follow a letter's run are an apostrophe, a hyphen, abbreviation points, and a unit's power.
-_RUN = rf"(?:[A-Za-zµÅÀ-ÿ]+(?:['.-][A-Za-zÀ-ÿ]+)*\.?|[{_CJK}]+)"
+_RUN = rf"(?:[A-Za-zµÅÀ-ÿ\u0400-\u04ff]+(?:['.-][A-Za-zÀ-ÿ]+)*\.?|[{_CJK}]+)"
 _WORDS_IN_FONT = re.compile(rf"{_RUN}(?:[ /]*{_RUN})*")
 _UNIT_POWER = re.compile(r"(?<=[A-Za-z])\^?(?:\{ ?-?[0-9] ?\}|-?[0-9])(?![0-9.:])")
 # Elsewhere: commands and environments are passed over, a run of letters may be words.
@@ -156,7 +156,7 @@ _JOINED = _rules(
     (r"⟩ ?(?:\\cdot|/|\*|-|\\times)? ?⟨", lambda match: "/" if "/" in match[0] else " "),
     (r"⟨ *([^⟨⟩]*?) *⟩(?: ?\^ ?(?:-?[0-9]|\{ ?-?[0-9] ?\}))?", r"⟨\1⟩"),
     (r"\\frac ?\{ ?⟨([^⟨⟩]*)⟩ ?\} ?\{ ?⟨([^⟨⟩]*)⟩ ?\}", r"⟨\1/\2⟩"),
-    (r"\( ?⟨([^⟨⟩]*)⟩ ?\)", r"⟨\1⟩"),
+    (r"\( ?⟨([^⟨⟩]*)⟩ ?\)|\[ ?⟨([^⟨⟩]*)⟩ ?\]", lambda match: f"⟨{match[1] or match[2]}⟩"),
     (r"⟩ ?(?:\\cdot|/|\*)? ?⟨", " "),
     (r"(?<=.)\(? ?⟨(?:approximately|approx\.?|about|roughly)⟩ ?([^()]*)\)?$", r"\\approx \1"),
 )

@@ -68,6 +68,7 @@ _PROSE = re.compile(r"⟨([^⟨⟩]*)⟩")
 _NOUN = re.compile(r"(?<=[0-9}])(?P<space> ?)⟨(?P<words>[^⟨⟩]*)⟩")
 _TRIGONOMETRIC = re.compile(r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")
 _DEGREES = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?|\\?[a-zA-Z]+|\([^()]*\)) ?\^\\circ")
+_OHM = re.compile(r" ?[kM]? ?\\Omega$")
 _TEMPERATURE = re.compile(r"\^\\circ ?(?:⟨?[CF]⟩?|⟨(?:Celsius|Fahrenheit|celsius|fahrenheit)⟩)$")
 _NAME = re.compile(
     r"(?:⟨[^⟨⟩]*⟩ ?|[A-Za-z]|\\(?:angle|triangle|overline|vec|cos|sin|tan|theta|alpha|beta|gamma|phi|omega|Delta"
@@ -154,9 +155,12 @@ def _whole_words(text: str) -> Node | None:
         return Reals()
     if lowered == "infinity":
         return Value(r"\infty")
-    number = numeral(lowered)
-    if number is not None:
-        return Value(fraction_latex(number), number)
+    tokens = lowered.split()
+    for end in range(len(tokens), 0, -1):  # "twenty-four", and with what is counted: "twenty-four students"
+        number = numeral(" ".join(tokens[:end]))
+        said = after_number(" ".join(tokens[end:])) if number is not None else None
+        if number is not None and said is not None and said.factor == 1:
+            return Value(fraction_latex(number), number, said.percent, said.unit)
     if _CONNECTIVE.search(text) and not re.search(r"\b(?:not|neither|either|both)\b", lowered):
         return None
     return Words(lowered)
@@ -409,6 +413,8 @@ def _leaf(text: str) -> Node:
     text = text.strip()
     if text.endswith("%"):
         percent, text = True, text[:-1].strip()
+    if (ohms := _OHM.search(text)) and plain_number(text[: ohms.start()].strip()) is not None:
+        text = text[: ohms.start()].strip()
     symbol, product = SYMBOLS_AT_END.search(text), None
     if symbol and not text.endswith("⟩") and plain_number(text[: symbol.start()].strip()) is not None:
         product, unit, text = text, unit or unit_at_end(symbol["unit"]), text[: symbol.start()].strip()

@@ -85,8 +85,12 @@ _MULTIPLIERS = {
     "百": 10**2, "千": 10**3, "万": 10**4, "十万": 10**5, "百万": 10**6, "千万": 10**7, "亿": 10**8, "万亿": 10**12,
 }  # fmt: skip
 _PLURAL = re.compile(r"s$")
-_FRACTION_WORD = re.compile("(?:hundred|thousand|million|billion|trillion)ths?")
-_CHINESE_MULTIPLIER = re.compile("^(?:万亿|千万|百万|十万|[百千万亿])")
+_FRACTION_WORD = re.compile(
+    "(?:hundred|thousand|million|billion|trillion)ths?"
+    # Other languages' multipliers, which are not read.
+    r"|mil|mille|tausend|hundert|ciento?s?|mill(?:ion|ón|iard)\w*|millones|bill(?:ion|ón)\w+|тыс\w*|миллион\w*|млн|млрд"
+)
+_CHINESE_MULTIPLIER = re.compile("^(?:万亿|千万|百万|十万|[百千](?![米克瓦卡赫帕焦伏分])|[万亿])")
 
 _PERCENT = frozenset({"percent", "pct", "percentage", "per cent"})
 _DENOMINATORS = {
@@ -105,7 +109,9 @@ _CHANGING = frozenset(
     )
 )
 """Words that make what stands beside them another number, a bound, or a guess."""
-_CHANGING_CHINESE = re.compile("[或和与且不非多少至半分之点加减乘除负超过上下以内外未没无约打成第错]|以[上下内外]")
+_CHANGING_CHINESE = re.compile(
+    "[或和与且不非多少至半分之点加减乘除负超过上下以内外未没无约打成第错]|以[上下内外]|[大小高低]于|不足"
+)
 _MONTHS = frozenset(
     _listed(
         "january february march april may june july august september october november december jan feb mar apr jun "
@@ -121,6 +127,7 @@ _VOWELS = frozenset("aeiouyAEIOUYÀÁÂÄÅÈÉÊËÌÍÎÏÒÓÔÖÙÚÛÜàá�
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 _ORDINAL = frozenset({"st", "nd", "rd", "th"})
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_CYRILLIC = re.compile(r"[\u0400-\u04ff]{2}|[\u0400-\u04ff]$")
 
 
 def is_symbol(word: str) -> bool:
@@ -131,7 +138,13 @@ def is_symbol(word: str) -> bool:
 def is_word(word: str) -> bool:
     """Whether a run of letters is a word or a unit's symbol, not a product of variables (abc, mgh, xy)."""
     bare = word.rstrip(".'")
-    if _CJK.search(word) or is_symbol(word) or bare.lower() in _VOCABULARY or bare.lower() in _ORDINAL:
+    if (
+        _CJK.search(word)
+        or _CYRILLIC.search(word)
+        or is_symbol(word)
+        or bare.lower() in _VOCABULARY
+        or bare.lower() in _ORDINAL
+    ):
         return True
     if len(bare) < 3 or not _VOWELS.intersection(bare):
         return False

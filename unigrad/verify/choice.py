@@ -14,8 +14,10 @@ _FULL_WIDTH = str.maketrans(
     | {"。": ".", "、": ",", "【": "(", "】": ")", "“": "", "”": "", "’": "'"}
 )
 _DECORATION = re.compile(
-    r"\\(?:text|textbf|textit|textrm|textsf|texttt|textnormal|mbox|hbox|emph|underline|textcircled|mathrm|mathbf|mathsf|mathit"
-    r"|mathtt|boldsymbol|bm|boxed|fbox|rm|bf|it|sf|tt|checkmark|displaystyle|large|Large|left|right|quad|qquad|operatorname)"
+    r"\\(?:text|textbf|textit|textrm|textsf|texttt|textnormal|mbox|hbox|emph|underline|textcircled|mathrm|mathbf"
+    r"|mathsf|mathit"
+    r"|mathtt|boldsymbol|bm|boxed|fbox|rm|bf|it|sf|tt|checkmark|displaystyle|large|Large|left|right|quad|qquad"
+    r"|operatorname)"
     r"(?![a-zA-Z])|\\[ ,;:!()\[\]]|[{}$*_`\"✓✔✅~]"
 )
 _GOLD = re.compile(r"(?:(?i:option|choice) )?[(\[]? ?(?:(?P<letter>[A-Ja-j])|(?P<digit>[1-9])) ?[)\]]?[).:]?")
@@ -26,7 +28,8 @@ _NEGATED_BEFORE = re.compile(
     r"|instead of|rather than|unlike|without|than|none of|against|over|whether|unsure|(?:not sure|doubt"
     r"|don't think|do not think|don't"
     r" believe|do not believe|doesn't seem)(?: (?:if|that|it|is|it's|its|about|the|answer|be|to))*)|n't(?: be)?"
-    r"|\bnone of [^.;\n]{0,40}|\bno es|\bnicht|n'est pas|não é|不是"
+    r"|\bnone of [^.;\n]{0,40}|\bno es|\bnicht|\bas (?:are|is)|\bso are|\b(?:could|might|may|can)(?: also)? be"
+    r"|\b(?:perhaps|maybe|possibly)|n'est pas|não é|不是"
     r"|不选|排除|而非)"
     r"(?: (?:be|the|option|options|choice|choices|answer|either|both|all|of|pick|choose|select))*[ :]?"
     r"(?:[(\[]?[A-J1-9][)\]]?,? ?(?:(?:and|or|nor) )?)*[(\[]?$",
@@ -41,7 +44,8 @@ _NEGATED_AFTER = re.compile(
     r"|tempting|unlikely"
     r"|too |the runner|irrelevant|implausible|inconsistent)|isn't|aren't|wasn't|can't|cannot|can not|doesn't"
     r"|do not|don't|does not"
-    r"|fails?\b|would be (?:right|correct) if|would have|contradicts)|[)\].:]?(?:错|不对|不正确|是错)",
+    r"|fails?\b|would be (?:right|correct) if|would have|contradicts)"
+    r"|[)\].:]?(?:ではなく|じゃなく|項は誤|项错|错|不对|不正确|是错)",
     re.I,
 )
 _ADVERBS = (
@@ -71,13 +75,13 @@ class _Labels:
 
 
 def _labels(plain: str, bracketed: str) -> _Labels:
-    either = rf"(?:[(\[<] ?(?P<bracketed>{bracketed}) ?[)\]>]|(?P<plain>{plain})(?![\w'’]|\.[0-9]))"
+    either = rf"(?:[(\[<] ?(?P<bracketed>{bracketed}) ?[)\]>]|(?P<plain>{plain})(?![A-Za-z0-9_'’]|\.[0-9]))"
     after_point = "(?![0-9])" if plain == "[1-9]" else ""
     return _Labels(
         boxed=re.compile(
             rf"(?i:the )?(?i:correct |final )?(?i:option|choice|answer|选项"
             rf"|答案)?(?i: is)?[:是为]? ?[(\[<]? ?(?P<option>{bracketed}) ?"
-            rf"(?:[)\]>.:,]{after_point}|$|-(?= )|(?<= )-)"
+            rf"(?:[)\]>.:,]{after_point}|$|-(?= )|(?<= )-|(?<= )(?:because|since|as|is)\b)"
         ),
         stated=(
             re.compile(
@@ -102,7 +106,10 @@ def _labels(plain: str, bracketed: str) -> _Labels:
                 rf"(?i:only) (?i:option |choice )?{either} (?i:is left|remains|works|fits|is possible|satisfies"
                 rf"|makes sense)"
             ),
-            re.compile(rf"(?:故选|应选|选择|选|正确的是|(?:正解|答え|解答)は)[ :]?{either}"),
+            re.compile(rf"(?:故选|应选|选择|选|正确的是|(?:正解|答え|解答)は|정답은|답은)[ :]?{either}"),
+            re.compile(rf"{either}(?:项|选项)?(?:正确|です|입니다|が正しい)"),
+            re.compile(rf"{either} it is\b"),
+            re.compile(rf"(?:^|[;,.] ?){either} is[.!]?$"),
         ),
         mentioned=re.compile(
             rf"(?:[(\[<](?P<bracketed>{bracketed})[)\]>]|(?<![\w(.-])(?P<plain>{plain})(?= ?[.):](?!\d)| ?$))", re.M
@@ -110,7 +117,7 @@ def _labels(plain: str, bracketed: str) -> _Labels:
         another=re.compile(
             rf"[.):\]]? ?(?:,? ?(?:and|or)\b|[,/&;+-])? ?[(\[]?(?:{plain})(?:[).:,;\]]| ?$| (?:and|or)\b)", re.M
         ),
-        listed=re.compile(rf"(?:^|(?<=[\s])) ?[(\[]?(?P<label>{plain})[)\].:](?=\s*\S)", re.M),
+        listed=re.compile(rf"(?:^|(?<=[\s])) ?[(\[]?(?P<label>{plain})[)\].:](?=\s*\S|\s*$)", re.M),
     )
 
 

@@ -23,6 +23,7 @@ from unigrad.verify.nodes import (
 from unigrad.verify.notation import spell
 from unigrad.verify.numbers import plain_number
 from unigrad.verify.reading import read, read_otherwise
+from unigrad.verify.words import MONTHS
 
 
 class Algebra(Protocol):
@@ -66,6 +67,8 @@ _NUMERAL = re.compile("[+-]?[0-9]{1,30}(?:[.][0-9]{1,30})?")
 _MARKS = re.compile("[ ⟨⟩]")
 _LETTER_OPTIONS = re.compile("[A-J]{2,10}")
 _SUBSCRIPT = re.compile(r"_(?:\{[^{}]*\}|[A-Za-z0-9])")
+_OF_VARIABLES = re.compile(r"[0-9] ?(?<![\\a-zA-Z])[a-zA-Z](?![a-zA-Z])|(?<![\\a-zA-Z])[a-zA-Z] ?\^ ?\{? ?[0-9]")
+"""An equation to be solved, whose right side is no answer: x^2 + y^2 = 12, 2x + 3y = 6; but a + b + c = 12."""
 _LETTERS = re.compile(r"(?<![\\a-zA-Z])[A-Za-z]")
 
 
@@ -133,7 +136,9 @@ def same(gold: Node, given: Node, algebra: Algebra) -> bool:
 
 def _loosely(text: str) -> str:
     """Words and numbers, in any case: July 14th, july 14."""
-    return re.sub(r"(?<=[0-9]) ?⟨(?:st|nd|rd|th)⟩|[ ⟨⟩,.]", "", text.casefold())
+    text = re.sub(r"(?<=[0-9]) ?⟨(?:st|nd|rd|th)⟩|\\text\{and\}|⟨and⟩|[⟨⟩,.]", " ", text.casefold())
+    tokens = re.findall(r"[^\W\d_]+|[0-9]+|[^\w\s]", text)
+    return "".join(sorted(tokens) if MONTHS.intersection(tokens) else tokens)
 
 
 def _same_values(gold: Value, given: Value, algebra: Algebra) -> bool:
@@ -198,7 +203,7 @@ def _same_equations(gold: Node, given: Node, algebra: Algebra) -> bool:
     if isinstance(gold, Equation):
         return gold.name is not None and same(gold.value, given, algebra)
     assert isinstance(given, Equation)  # by the caller
-    if not _holds(given, algebra):
+    if not _holds(given, algebra) or (given.name is None and _OF_VARIABLES.search(_SUBSCRIPT.sub("", given.sides[0]))):
         return False
     return same(gold, given.value, algebra)
 

@@ -40,7 +40,7 @@ from unigrad.verify.nodes import Braced, Bracketed, Empty, Node, Reals, Region, 
 
 TOLERANCE = 1e-6
 """Relative. A decimal may stand for an irrational number where it is this close, and equal in 6 decimals."""
-DIGITS = 50
+DIGITS, MOST_DIGITS = 50, 400
 """Formulas are evaluated to so many digits: those that agree in all but the last few are equal."""
 
 # math-verify's own `parse` is not used: where LaTeX cannot be read, it takes any number within it for the answer.
@@ -241,6 +241,10 @@ def _equal_numbers(gold: Any, given: Any, decimals: bool) -> bool:
         return bool(difference < Float("5e-7") or round(one, 6) == round(other, 6)) if one.is_real else True
     if scale == 0:
         return True
+    # Evaluated to as many digits as the difference needs to show: 1 and 1 - 10^{-50} are two numbers.
+    residue = abs((gold - given).evalf(5, maxn=MOST_DIGITS))
+    if residue > scale * Float("1e-200", DIGITS):
+        return False
     if scale > 10**30 and gold.is_integer and given.is_integer:
         digits = int(scale.evalf(15).log(10).evalf(15)) if hasattr(scale, "log") else DIGITS
         return bool(digits > 20_000 or (gold - given).evalf(5, maxn=digits + 50) == 0 or gold.doit() == given.doit())

@@ -105,7 +105,10 @@ _SPELLING = _rules(
     (r"\\(?:si|unit) ?\{([^{}]*)\}", lambda match: rf" \text{{{_siunitx(match[1])}}}"),
     (r"\\(?:color|textcolor) ?\{[^{}]*\} ?\{([^{}]*)\}", r"\1"),
     (r"\\color ?\{[^{}]*\}", ""),
-    (r"\\(?:underline|cancel|textcircled|mathord|mathop|mathstrut) ?\{([^{}]*)\}", r"\1"),
+    (r"\\underline ?\{ ?\\underline ?\{([^{}]*)\} ?\}", r"\1"),
+    (r"(?<=[①-⑳])[,、 ]+(?=[①-⑳])", ""),
+    (r"\\(?:mathrm|text|rm) ?\{? ?C ?\}? ?_ ?\{? ?([0-9]+) ?\}? ?\^ ?\{? ?([0-9]+) ?\}?", r"\\binom{\1}{\2}"),
+    (r"\\(?:underline|textcircled|mathord|mathop|mathstrut) ?\{([^{}]*)\}", r"\1"),
     (r"(\*\*|__|`)(?! )(.{1,200}?)(?<! )\1", r"\2"),  # markdown
     (r"(?<!\\)\\%", "%"),
     (r"\\(?:geqslant|geqq|geq|gee?)(?![a-zA-Z])|>=|=>", r"\\ge "),
@@ -206,6 +209,8 @@ def _siunitx(unit: str) -> str:
 
 def _words_in_font(content: str) -> str:
     """The runs of letters of a text as words; its numbers and signs as they are."""
+    if "⟨" in content:  # a currency's sign
+        return content
     content = re.sub(r"\\(?:cdot|times|,|;|:| )|\{\}", " ", content).strip()
     if re.fullmatch(r"[0-9A-Z]*[0-9][A-Z][0-9A-Z]*|[A-Z]+[0-9]+[A-Z0-9]*", content):  # digits of a base: A3F
         return content
@@ -231,7 +236,9 @@ def _word_outside(match: re.Match[str]) -> str:
     ]
     if before[-1:].isdigit() or before[-1:] in ("}", ")"):  # attached: 24cm is a quantity, 2ab a product
         marked[0] = may_be_attached(tokens[0]) or (marked[0] and tokens[0].islower() and len(tokens[0]) > 3)
-    if (after[:1] in ("^", "_") and not is_symbol(tokens[-1]) and not number) or after[:1] == "(":
+    if (after[:1] in ("^", "_") and not is_symbol(tokens[-1]) and not number) or (
+        after[:1] == "(" and tokens[-1].lower() not in ("and", "or")
+    ):
         marked[-1] = False
     if not any(marked):
         return words

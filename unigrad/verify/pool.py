@@ -20,9 +20,10 @@ from unigrad.types import Reason
 
 START_SECONDS = 120.0
 """A worker that is not ready by then (slow disks) is taken for broken."""
-SILENCE = 100.0
-"""Times the limit, on the clock: a worker that has not replied by then sleeps. It ends a check itself, by calls and by
-processor time (about ten times the limit at most), so that a busy machine makes no right answer wrong."""
+SILENCE, SILENCE_SECONDS = 100.0, 60.0
+"""Times the limit, and seconds at least, on the clock: a worker that has not replied by then sleeps. It ends a check
+itself, by calls and by processor time (about ten times the limit at most), so that a busy machine makes no right answer
+wrong."""
 
 
 class Worker:
@@ -55,7 +56,7 @@ class Worker:
         try:
             _pipe(process.stdin).write(question.encode("ascii") + b"\n")
             _pipe(process.stdin).flush()
-            reply = _reply(process, SILENCE * self._timeout_seconds)
+            reply = _reply(process, max(SILENCE_SECONDS, SILENCE * self._timeout_seconds))
         except (TimeoutError, EOFError, BrokenPipeError):
             self.close()
             return None

@@ -28,7 +28,7 @@ from unigrad.verify.nodes import (
 )
 from unigrad.verify.notation import spell
 from unigrad.verify.numbers import DECIMAL_COMMA, MAX_NUMBER_CHARS, fraction_latex, mixed_number, plain_number
-from unigrad.verify.words import SYMBOLS_AT_END, after_number, before_number, numeral, unit_at_end
+from unigrad.verify.words import SYMBOLS_AT_END, after_number, before_number, is_symbol, numeral, unit_at_end
 
 MAX_ITEMS = 200
 MAX_DEPTH = 12
@@ -56,13 +56,14 @@ _MODULUS = re.compile(
 _OPTION = re.compile(r"^\(?⟨?\(?[A-E](?:\)⟩?|⟩?\))[.:]? ?(?=[^ ,;)\]])")
 _BASE = re.compile(
     r"\(?(?P<digits>[0-9A-Za-z]+)\)? ?(?:_ ?(?:(?P<plain>[0-9]+)|\{ ?\(?(?P<braced>[0-9]+)\)? ?\}"
-    r"|\{? ?⟨?(?P<word>[a-z]{3,})⟩? ?\}?)"
+    r"|\{ ?⟨base⟩ ?(?P<spelled>[0-9]+) ?\}|\{? ?⟨?(?P<word>[a-z]{3,})⟩? ?\}?)"
     r"|\(? ?⟨(?:in )?base⟩ ?(?:(?P<said>[0-9]+)|⟨(?P<saidword>[a-z]+)⟩) ?\)?"
     r"|\(? ?⟨(?:in )?base (?P<words>[a-z]+)⟩ ?\)?)"
 )
 _CLOCK = re.compile(r"(?P<parts>[0-9]+(?: ?: ?[0-9]+)+)(?: ?⟨(?P<half>[aApP]\.? ?[mM])\.?⟩)?")
 _HALF = {"a": "am", "p": "pm"}
 _GROUPS = re.compile(r"[+-]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?")
+_EUROPEAN = re.compile(r"(?P<whole>[+-]?[0-9]{1,3}(?:(?: [0-9]{3})+|(?:\.[0-9]{3})+)),(?P<part>[0-9]+)")
 _MAYBE_DECIMAL_COMMA = re.compile(r"([+-]?[0-9]+),([0-9]+)")
 _PROSE = re.compile(r"⟨([^⟨⟩]*)⟩")
 _NOUN = re.compile(r"(?<=[0-9}])(?P<space> ?)⟨(?P<words>[^⟨⟩]*)⟩")
@@ -155,12 +156,13 @@ def _whole_words(text: str) -> Node | None:
         return Reals()
     if lowered == "infinity":
         return Value(r"\infty")
-    tokens = lowered.split()
+    sign = -1 if re.match("(?:minus|negative) ", lowered) else 1
+    tokens = lowered.split()[1 if sign < 0 else 0 :]
     for end in range(len(tokens), 0, -1):  # "twenty-four", and with what is counted: "twenty-four students"
         number = numeral(" ".join(tokens[:end]))
         said = after_number(" ".join(tokens[end:])) if number is not None else None
         if number is not None and said is not None and said.factor == 1:
-            return Value(fraction_latex(number), number, said.percent, said.unit)
+            return Value(fraction_latex(sign * number), sign * number, said.percent, said.unit)
     if _CONNECTIVE.search(text) and not re.search(r"\b(?:not|neither|either|both)\b", lowered):
         return None
     return Words(lowered)
@@ -177,6 +179,12 @@ def _simple(text: str, depth: int) -> Node | None:
         return Clock(tuple(int(part) for part in clock["parts"].split(":")), half and _HALF[half[0].lower()])
     if (based := _BASE.fullmatch(text)) and (node := _based(based)):
         return node
+    if european := _EUROPEAN.fullmatch(text):  # 12 500,75 and 12.500,75
+        return _leaf(re.sub(r"[ .]", "", european["whole"]) + "." + european["part"])
+    if ratio := re.fullmatch(r"([0-9]+) ?⟨to⟩ ?([0-9]+)", text):
+        return Clock((int(ratio[1]), int(ratio[2])))
+    if point := re.fullmatch(r"[A-Z](?:_\{?[0-9]\}?|')? ?(\( ?[-+]?[0-9.]+ ?[,;].*\))", text):  # A(2, -3)
+        return _read(point[1], depth + 1)
     label = _PROSE.match(text)
     if label and re.match(r" ?:? ?[(\[]|\\\{", text[label.end() :]) and before_number(label[1]) == (1, None):
         return _read(text[label.end() :].lstrip(" :"), depth + 1)  # Point (1, 2)
@@ -188,7 +196,7 @@ def _simple(text: str, depth: int) -> Node | None:
 def _based(match: re.Match[str]) -> Based | None:
     names = match["word"] or match["saidword"] or match["words"]
     base = {"binary": Fraction(2), "octal": Fraction(8), "hex": Fraction(16), "decimal": Fraction(10)}.get(names or "")
-    said = match["plain"] or match["braced"] or match["said"]
+    said = match["plain"] or match["braced"] or match["said"] or match["spelled"]
     number = base or (numeral(names) if names else Fraction(said) if said else None)
     if number is None or not 2 <= number <= 36:
         return None
@@ -244,6 +252,11 @@ def _several(text: str, depth: int) -> Node | None:
     if len(parts) == 1:
         return None
     items = tuple(_read(part, depth + 1) for part in parts)
+    first = items[0]
+    if isinstance(first, Relation) and first.signs == (r"\ne",):
+        values = [item for item in items[1:] if isinstance(item, Value)]
+        if len(values) == len(items) - 1:  # x ≠ 1, 2
+            return Region("intersection", (first, *(replace(first, sides=(first.sides[0], v.latex)) for v in values)))
     if all(isinstance(item, Relation) for item in items):
         return Region("intersection" if conjoined else "union" if _OR in text else "listed", items)
     units = {item.unit for item in items if isinstance(item, Value)} - {None}
@@ -373,6 +386,8 @@ def _equation(text: str, depth: int) -> Node | None:
             return Unread(text)
     if len(sides) > (2 if name else 1) and re.fullmatch(r"[0-9.]+ ?\\ldots", sides[-1]):  # 1/3 = 0.333…
         sides = sides[:-1]
+    if len(sides) == 2 and name is None and _is_name(sides[1]) and plain_number(sides[0]) is not None:  # 31 = a_5
+        sides, name = sides[::-1], sides[1]
     value = _read(sides[-1], depth + 1)
     if modulus and isinstance(value, Value):
         value = replace(value, modulus=int(next(group for group in modulus.groups() if group)))
@@ -402,13 +417,15 @@ def _leaf(text: str) -> Node:
     if _OPTION.match(text) is None and text != text.strip():
         text = text.strip()
     text = _degrees(text)
-    sign, factor, percent, unit = 1, 1, False, None
+    sign, factor, percent, unit = 1, Fraction(1), False, None
     prose = _PROSE.search(text)
     if prose and prose.start() == 0 and prose.end() < len(text):
         before = before_number(prose[1])
         if before is None:
             return Unread(text)
         sign, unit = before
+        if prose[1].isupper() and unit is None and text[prose.end()].isdigit() and not is_symbol(prose[1]):
+            return Unread(text)  # a name: AZ2
         text = text[prose.end() :].strip(" :")
     text = text.strip()
     if text.endswith("%"):

@@ -16,6 +16,7 @@ _WORD = re.compile(rf"(?<![\\A-Za-z])[A-Za-z]{{2,}}|[{_CJK}]")
 _OPERATOR = re.compile(r"[=<>+*/^×·÷≤≥≈±√\\-]|\\(?:times|cdot|le|ge|leq|geq|pm|div|approx)")
 _STARTS = re.compile(r"[=<>+*/^×·÷≤≥≈±]|[-−][^0-9]|[-−]$|\\(?:times|cdot|leq?|geq?|pm|div|approx)")
 _ENDS = re.compile(r"(?:[=<>+*/^×·÷≤≥≈±−(,-]|\\(?:times|cdot|leq?|geq?|pm|div|approx))$")
+_UNIT_POWER = re.compile(r"[0-9] ?(?:(?:[a-z]{2}|[ms])(?:\^\{?-?[0-9]|/[a-z]+\^?[0-9]|[23]))$")
 _OUTER = "*_`\"'“”‘’#|~"
 _LIST_INTRODUCED = re.compile(
     r"(?:\b(?:is|are|be|equals?|answers?|solutions?|values?|roots?)\b|[:：=]|[是为])\s*(?:[*_`$]*)$", re.I
@@ -52,6 +53,8 @@ def final_answer(text: str) -> str | None:
         digit = _last_digit(tail, end)
         if digit is None:
             return None
+        if power := _UNIT_POWER.search(tail[: digit + 1]):
+            digit = power.start()
         start, stop = _span(tail, digit)
         if _REJECTED.search(tail[max(0, start - 40) : start]) is None:
             return _answer(tail, start, stop)

@@ -112,7 +112,7 @@ _CHANGING = frozenset(
 _CHANGING_CHINESE = re.compile(
     "[或和与且不非多少至半分之点加减乘除负超过上下以内外未没无约打成第错]|以[上下内外]|[大小高低]于|不足"
 )
-_MONTHS = frozenset(
+MONTHS = frozenset(
     _listed(
         "january february march april may june july august september october november december jan feb mar apr jun "
         "jul aug sep sept oct nov dec"
@@ -175,7 +175,7 @@ def is_weak(word: str) -> bool:
 class Phrase:
     """What the words after a number say of it."""
 
-    factor: int = 1
+    factor: Fraction = Fraction(1)
     percent: bool = False
     unit: str | None = None
     """Only of `_UNIT_NAMES`: other units are not compared."""
@@ -184,15 +184,17 @@ class Phrase:
 def after_number(phrase: str) -> Phrase | None:
     """The words after a number, such as "apples", "million dollars", "sq cm"; None where they change what it says."""
     words = phrase.replace("/", " / ").split()
-    factor, percent = 1, False
+    factor, percent = Fraction(1), False
     if words and _CJK.search(words[0]) and (chinese := _CHINESE_MULTIPLIER.match(words[0])):
-        factor = _MULTIPLIERS[chinese[0]]
+        factor = Fraction(_MULTIPLIERS[chinese[0]])
         words[0] = words[0][chinese.end() :]
     while words and (multiplier := _MULTIPLIERS.get(words[0].lower().rstrip("."))):
         factor *= multiplier
         words = words[1:]
     if words and words[0].lower() in _MULTIPLIERS:
         return None
+    if len(words) == 1 and words[0].lower() in _DENOMINATORS:  # 7 tenths
+        return Phrase(factor / _DENOMINATORS[words[0].lower()])
     if words and (words[0].lower() in _PERCENT or [word.lower() for word in words[:2]] == ["per", "cent"]):
         percent = True
         words = words[1:] if words[0].lower() in _PERCENT else words[2:]
@@ -209,7 +211,7 @@ def before_number(phrase: str) -> tuple[int, str | None] | None:
     if words and words[-1].lower() in ("negative", "minus"):
         return (-1, None) if before_number(" ".join(words[:-1])) else None
     lowered = [word.lower().strip(".,:;") for word in words]
-    if any(word in _MONTHS or word in _MULTIPLIERS or word in _DENOMINATORS for word in lowered):
+    if any(word in MONTHS or word in _MULTIPLIERS or word in _DENOMINATORS for word in lowered):
         return None
     if any(_changes(word) for word in words if word.lower() not in ("about", "approximately", "约")):
         return None
@@ -218,7 +220,11 @@ def before_number(phrase: str) -> tuple[int, str | None] | None:
 
 def numeral(phrase: str) -> Fraction | None:
     """The number that words say, or None: "seven", "twenty-four", "three hundred and five", "two thirds", "half"."""
-    words = [word for word in phrase.lower().replace("-", " ").split() if word not in ("a", "an")]
+    lowered = phrase.lower()
+    if lowered.endswith(" and a half"):
+        whole = numeral(lowered.removesuffix(" and a half"))
+        return None if whole is None else whole + Fraction(1, 2)
+    words = [word for word in lowered.replace("-", " ").split() if word not in ("a", "an")]
     if not words:
         return None
     if words[-1] in _DENOMINATORS:

@@ -244,7 +244,9 @@ def _word_outside(match: re.Match[str]) -> str:
         return words
     first, last = marked.index(True), len(marked) - marked[::-1].index(True)
     while (
-        first and (is_weak(tokens[first - 1]) or tokens[first - 1].lower() in ("a", "the")) and before[-1:] in ("", " ")
+        first
+        and (is_weak(tokens[first - 1]) or tokens[first - 1].lower() in ("a", "the"))
+        and before[-1:] in ("", " ", "(")
     ):
         first -= 1
     weak = all(is_weak(token) and not is_symbol(token) for token in tokens[first:last])

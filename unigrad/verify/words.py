@@ -262,6 +262,7 @@ def _changes(word: str) -> bool:
         return _CHANGING_CHINESE.search(word) is not None and word not in _UNIT_NAMES
     return (
         lowered in _CHANGING
+        or lowered in MONTHS
         or lowered in _NUMERALS
         or lowered in _MULTIPLIERS
         or lowered in _DENOMINATORS

@@ -123,7 +123,9 @@ def _joins_after(formula: str, after: str) -> bool:
 def _answer(text: str, start: int, stop: int) -> str | None:
     before = text[max(0, start - 60) : start]
     answer = _bare(text[start:stop])
-    if not _FORMULAS.fullmatch(text[start:stop].strip(_OUTER)):  # money and markup between the parts of a sum
+    if "=" in answer and not _FORMULAS.fullmatch(
+        text[start:stop].strip(_OUTER)
+    ):  # money and markup between the parts of a sum
         answer = re.sub(r"\*\*|\\?\$", "", answer)
     if not answer:
         return None

@@ -70,7 +70,7 @@ def test_a_verdict_depends_on_no_load_no_history_and_no_process() -> None:
     pairs = _hard_pairs()
 
     def judged(seed: int) -> list[Reason]:
-        worker = Worker(timeout_seconds=0.15)
+        worker = Worker(timeout_seconds=0.06)
         reasons = {pair: worker.check(*pair) for pair in random.Random(seed).sample(pairs, len(pairs))}
         worker.close()
         return [reasons[pair] for pair in pairs]

@@ -17,6 +17,7 @@ _OPERATOR = re.compile(r"[=<>+*/^×·÷≤≥≈±√\\-]|\\(?:times|cdot|le|ge|
 _STARTS = re.compile(r"[=<>+*/^×·÷≤≥≈±]|[-−][^0-9]|[-−]$|\\(?:times|cdot|leq?|geq?|pm|div|approx)")
 _ENDS = re.compile(r"(?:[=<>+*/^×·÷≤≥≈±−(,-]|\\(?:times|cdot|leq?|geq?|pm|div|approx))$")
 _UNIT_POWER = re.compile(r"[0-9] ?(?:(?:[a-z]{2}|[ms])(?:\^\{?-?[0-9]|/[a-z]+\^?[0-9]|[23]))$")
+_TIMES = re.compile(r"(?<=[0-9)]) ?[xX] ?(?=[0-9(])|(?<=[0-9]) [xX] ?$")
 _OUTER = "*_`\"'“”‘’#|~"
 _LIST_INTRODUCED = re.compile(
     r"(?:\b(?:is|are|be|equals?|answers?|solutions?|values?|roots?)\b|[:：=]|[是为])\s*(?:[*_`$]*)$", re.I
@@ -92,6 +93,10 @@ def _span(text: str, digit: int) -> tuple[int, int]:
 def _joins(before: str, formula: str, start: bool) -> bool:
     """Whether a token belongs to the formula after it."""
     bare, formula = before.strip(_OUTER + "$"), formula.strip(_OUTER + "$")
+    if before in ("x", "X", "*") and not start and formula[:1].isdigit():  # 9 x 30
+        return True
+    if re.match("[xX] [0-9]", formula) and bare[-1:].isdigit():
+        return True
     if formula.count(")") + formula.count("]") > formula.count("(") + formula.count("["):
         return True
     if not bare or _WORD.search(bare) or bare[-1] in ".:;!?,":
@@ -127,6 +132,11 @@ def _answer(text: str, start: int, stop: int) -> str | None:
         text[start:stop].strip(_OUTER)
     ):  # money and markup between the parts of a sum
         answer = re.sub(r"\*\*|\\?\$", "", answer)
+        before_it, _, last = answer.rpartition("=")
+        if not re.search(
+            "[A-Za-z]", _TIMES.sub("", before_it)
+        ):  # 9 x 30 = 270; what stands before it may be cut by words
+            answer = last.strip()
     if not answer:
         return None
     listed = _listed(text, start)

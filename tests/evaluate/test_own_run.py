@@ -148,7 +148,9 @@ def test_an_evaluation_of_a_run_takes_its_prompts_and_stops(here: Path, capsys: 
     ):
         capsys.readouterr()
         evaluate(model, "--temperature", "3", *options, code=2)
-        assert f"whose {said}; give another folder" in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert f"whose {said}; give another folder" in error
+        assert error.count("\n") == 1
     # Verdicts do not depend on where the run has gone.
     shutil.rmtree(here / "run")
     evaluate(model, "--temperature", "3", "--rescore")

@@ -96,8 +96,6 @@ def _evaluate(
         _check_template(protocol.prompt_template)
     before = files.read_settings(out)
     protocol, line = _completed(protocol, model, before if rescore else None)
-    if line:
-        say.print(line, markup=False, soft_wrap=True)
     tasks = _tasks(suites, protocol, data, out)
     settings = _settings(model, suites, protocol, tasks)
     if before is not None and (files.has_completions(out) or files.is_finished(out)):
@@ -115,6 +113,8 @@ def _evaluate(
             _finish(out, suites, settings, tasks)
     elif not files.is_finished(out):
         samplers = _samplers(settings, tasks, protocol, say)
+        if samplers and line:
+            say.print(line, markup=False, soft_wrap=True)
         out.mkdir(parents=True, exist_ok=True)
         with files.locked(out):
             if samplers and (code := _sample(out, settings, list(zip(tasks, samplers, strict=True)), protocol, say)):

@@ -6,8 +6,6 @@ import json
 from typing import Any
 
 _ROLES = {"human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant", "chatgpt": "assistant"}
-
-
 _TOOLS = frozenset({"tool", "function", "ipython", "observation"})
 
 

@@ -6,7 +6,7 @@ import ast
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
@@ -22,6 +22,8 @@ _ONE_COLUMN_EACH = (
     tuple(f"choice_{letter.lower()}" for letter in LETTERS),
 )
 
+_OPERANDS = "A, B, …"
+"""These columns may be a problem's numbers as well: where the answer is none of them, they are no options."""
 _RIGHT_AND_WRONG = (
     ("correct_answer", ("distractor1", "distractor2", "distractor3")),
     ("Correct Answer", ("Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")),
@@ -91,13 +93,12 @@ def with_options(problem: str, answer: Any, columns: Mapping[str, Any]) -> tuple
         raise ValueError(f"column {name!r} holds {len(texts)} options; 2 to {len(LETTERS)}, with labels of their own")
     place = _place(answer, labels, texts, numeric)
     if place is None:
-        if name in _OPERANDS:
+        if name == _OPERANDS:
             return None
         raise ValueError(f"the answer {answer!r} is no label, text or position of the options in {name!r}")
-    lines = [f"{letter}. {text}" for letter, text in zip(LETTERS, texts, strict=False)]
     runs = _label_runs(_plain(problem))
     shows = any(len(run) == len(texts) for run in runs) and all(text in problem for text in texts)
-    return problem if shows else "\n".join([problem, *lines]), LETTERS[place]
+    return problem if shows else _shown(problem, texts), LETTERS[place]
 
 
 def _place(answer: Any, labels: Sequence[str], texts: Sequence[str], numeric: bool) -> int | None:
@@ -119,31 +120,36 @@ def _shuffled(problem: str, columns: Mapping[str, Any]) -> tuple[str, str] | Non
         if not all(columns.get(name) for name in (right_name, *wrong_names)):
             continue
         right = str(columns[right_name]).strip()
-        wrong = [
-            item
-            for name in wrong_names
-            for item in (columns[name] if isinstance(columns[name], list) else [columns[name]])
-        ]
-        options = [right, *(str(item).strip() for item in wrong)]
+        wrong = (columns[name] if isinstance(columns[name], list) else [columns[name]] for name in wrong_names)
+        options = [right, *(str(item).strip() for items in wrong for item in items)]
         if len(set(options)) < len(options) or len(options) > len(LETTERS):
             raise ValueError(
                 f"columns {right_name!r} and {wrong_names[0]!r} hold {len(options)} options, not all different"
             )
-        options.sort(key=lambda option: hashlib.sha256(f"{problem}\n{option}".encode()).digest())
-        lines = [f"{letter}. {text}" for letter, text in zip(LETTERS, options, strict=False)]
-        return "\n".join([problem, *lines]), LETTERS[options.index(right)]
+        options = in_hash_order(problem, options)
+        return _shown(problem, options), LETTERS[options.index(right)]
     return None
+
+
+def in_hash_order(problem: str, options: Iterable[str]) -> list[str]:
+    """Options whose right one always comes first, in an order that tells nothing and is the same on any day."""
+    return sorted(options, key=lambda option: hashlib.sha256(f"{problem}\n{option}".encode()).digest())
+
+
+def _shown(problem: str, texts: Sequence[str]) -> str:
+    return "\n".join([problem, *(f"{letter}. {text}" for letter, text in zip(LETTERS, texts, strict=False))])
 
 
 def _options(columns: Mapping[str, Any]) -> tuple[str, list[str], list[str], bool] | None:
     """The column's name, the options' labels and texts, and whether they are numbers."""
     for name in OPTION_COLUMNS:
         value = columns.get(name)
-        if isinstance(value, str) and value.strip():
-            text, value = value, _parsed(value.strip())
-            if not list(_pairs(value)):
-                raise ValueError(f"column {name!r} holds options that are no list: {text[:40]!r}")
+        text = value if isinstance(value, str) and value.strip() else ""
+        if text:
+            value = _parsed(text.strip())
         pairs = list(_pairs(value))
+        if text and not pairs:
+            raise ValueError(f"column {name!r} holds options that are no list: {text[:40]!r}")
         if pairs:
             numeric = isinstance(value, list) and any(isinstance(item, int | float) for item in value)
             return name, [label for label, _ in pairs], [text for _, text in pairs], numeric
@@ -151,13 +157,8 @@ def _options(columns: Mapping[str, Any]) -> tuple[str, list[str], list[str], boo
         values = [columns[name] for name in takewhile(lambda name: columns.get(name) not in (None, ""), names)]
         if len(values) >= 2:
             labels = list(LETTERS[: len(values)])
-            name = _OPERANDS[0] if names[0] == "A" else f"{names[0]}, {names[1]}, …"
-            return name, labels, [str(value).strip() for value in values], False
+            return f"{names[0]}, {names[1]}, …", labels, [str(value).strip() for value in values], False
     return None
-
-
-_OPERANDS = ("A, B, …",)
-"""These columns may be a problem's numbers as well: where the answer is none of them, they are no options."""
 
 
 def _parsed(text: str) -> Any:

@@ -81,15 +81,13 @@ def load_problems(
         if len({repr(index) for index in indices}) < len(indices):
             candidates["id"] = ()
 
-    if "level" not in columns and any(
-        _is_fraction(_value(row, column)) for column in candidates["level"] for row in rows
-    ):
+    levels = (_value(row, column) for column in candidates["level"] for row in rows)
+    if "level" not in columns and any(map(_is_fraction, levels)):
         candidates["level"] = ()  # a scale of its own, of which the whole numbers alone would be levels
     problems = [_problem(row, candidates, named=columns) for row in rows]
     files = [row.name.rpartition(":")[0] for row in rows]
-    if len(set(files)) > 1 and len({problem.id for problem in problems}) < len(
-        problems
-    ):  # each file has counted its own
+    repeated = len({problem.id for problem in problems}) < len(problems)
+    if repeated and len(set(files)) > 1:  # each file has counted its own
         problems = [
             problem if problem.id == row.name else replace(problem, id=f"{file}/{problem.id}")
             for problem, row, file in zip(problems, rows, files, strict=True)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-LETTERS = "ABCDEFGHIJ"
+from unigrad.data.options import LETTERS, in_hash_order
 
 
 def arc_problem(row: Mapping[str, Any]) -> tuple[str, str]:
@@ -20,7 +19,7 @@ def gpqa_problem(row: Mapping[str, Any]) -> tuple[str, str]:
     right = row["Correct Answer"].strip()
     options = [right, *(row[f"Incorrect Answer {number}"].strip() for number in (1, 2, 3))]
     question = row["Question"].strip()
-    options.sort(key=lambda option: hashlib.sha256(f"{question}\n{option}".encode()).digest())
+    options = in_hash_order(question, options)
     return lettered(question, options), LETTERS[options.index(right)]
 
 

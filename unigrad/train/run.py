@@ -29,6 +29,7 @@ from unigrad.data import (
 )
 from unigrad.data.tiny import MODEL_PATH, tiny_problems
 from unigrad.evaluate import RewardFunctionScorer, VerifierScorer
+from unigrad.evaluate.suites import TINY
 from unigrad.files import replace_text
 from unigrad.hybrid import Objective, method
 from unigrad.policy import Policy, find_architecture, load_policy
@@ -50,8 +51,6 @@ from unigrad.verify import Verifier
 from unigrad.verify.kept import VERDICTS_FILE, KeptVerdicts
 from unigrad.verify.rewards import load_reward_function
 from unigrad.versions import changed, read_environment, write_environment
-
-TINY = "tiny"
 
 
 def run(config: Config, *, resume: Path | None = None, dry_run: bool = False) -> int:

@@ -7,54 +7,41 @@ from dataclasses import dataclass
 
 from unigrad.types import Reason, Verdict
 from unigrad.verify.boxed import TAIL_CHARS, is_cut, last_boxed
+from unigrad.verify.notation import FULL_WIDTH
 
 _FULL_WIDTH = str.maketrans(
-    {chr(0xFEE0 + code): chr(code) for code in range(0x21, 0x7F)}
-    | dict.fromkeys("—–−", "-")
-    | {"。": ".", "、": ",", "【": "(", "】": ")", "“": "", "”": "", "’": "'"}
+    FULL_WIDTH | dict.fromkeys("—–−", "-") | {"。": ".", "、": ",", "【": "(", "】": ")", "“": "", "”": "", "’": "'"}
 )
 _DECORATION = re.compile(
     r"\\(?:text|textbf|textit|textrm|textsf|texttt|textnormal|mbox|hbox|emph|underline|textcircled|mathrm|mathbf"
-    r"|mathsf|mathit"
-    r"|mathtt|boldsymbol|bm|boxed|fbox|rm|bf|it|sf|tt|checkmark|displaystyle|large|Large|left|right|quad|qquad"
-    r"|operatorname)"
-    r"(?![a-zA-Z])|\\[ ,;:!()\[\]]|[{}$*_`\"✓✔✅~]"
+    r"|mathsf|mathit|mathtt|boldsymbol|bm|boxed|fbox|rm|bf|it|sf|tt|checkmark|displaystyle|large|Large|left|right|quad"
+    r"|qquad|operatorname)(?![a-zA-Z])|\\[ ,;:!()\[\]]|[{}$*_`\"✓✔✅~]"
 )
 _GOLD = re.compile(r"(?:(?i:option|choice) )?[(\[]? ?(?:(?P<letter>[A-Ja-j])|(?P<digit>[1-9])) ?[)\]]?[).:]?")
 _ANSWER_TAG = re.compile(r"<answer>(?P<answer>(?:(?!</?answer>).){0,500})</answer>", re.S | re.I)
 _NEGATED_BEFORE = re.compile(
     r"(?:\b(?:not|never|neither|nor|rules? out|ruled out|ruling out|eliminat\w+|exclud\w+|reject\w*|discard\w*"
-    r"|except(?: for)?"
-    r"|instead of|rather than|unlike|without|than|none of|against|over|whether|unsure|(?:not sure|doubt"
-    r"|don't think|do not think|don't"
-    r" believe|do not believe|doesn't seem)(?: (?:if|that|it|is|it's|its|about|the|answer|be|to))*)|n't(?: be)?"
-    r"|\bnone of [^.;\n]{0,40}|\bno es|\bnicht|\bas (?:are|is)|\bso are|\b(?:could|might|may|can)(?: also)? be"
-    r"|\b(?:perhaps|maybe|possibly)|n'est pas|não é|不是"
-    r"|不选|排除|而非)"
-    r"(?: (?:be|the|option|options|choice|choices|answer|either|both|all|of|pick|choose|select))*[ :]?"
-    r"(?:[(\[]?[A-J1-9][)\]]?,? ?(?:(?:and|or|nor) )?)*[(\[]?$",
+    r"|except(?: for)?|instead of|rather than|unlike|without|than|none of|against|over|whether|unsure|(?:not sure"
+    r"|doubt|don't think|do not think|don't believe|do not believe|doesn't seem)(?: (?:if|that|it|is|it's|its|about"
+    r"|the|answer|be|to))*)|n't(?: be)?|\bnone of [^.;\n]{0,40}|\bno es|\bnicht|\bas (?:are|is)|\bso are|\b(?:could"
+    r"|might|may|can)(?: also)? be|\b(?:perhaps|maybe|possibly)|n'est pas|não é|不是|不选|排除|而非)(?: (?:be|the"
+    r"|option|options|choice|choices|answer|either|both|all|of|pick|choose"
+    r"|select))*[ :]?(?:[(\[]?[A-J1-9][)\]]?,? ?(?:(?:and|or|nor) )?)*[(\[]?$",
     re.I,
 )
 _NEGATED_AFTER = re.compile(
     r"[)\].:]?(?: ?(?:,|and|or|nor|&) ?(?:option )?[(\[]?[A-J1-9][)\]]?)*,? (?:(?:is|are|was|were|seems?|looks?"
-    r"|would be|must be|can be"
-    r"|should be|could be) (?:(?:also|clearly|obviously|definitely|both|simply|just|too|therefore) )*(?:not\b"
-    r"|wrong|incorrect|false|out\b"
-    r"|ruled|eliminated|impossible|excluded|invalid|a distractor|the distractor|a trap|the wrong|an? incorrect"
-    r"|tempting|unlikely"
-    r"|too |the runner|irrelevant|implausible|inconsistent)|isn't|aren't|wasn't|can't|cannot|can not|doesn't"
-    r"|do not|don't|does not"
-    r"|fails?\b|would be (?:right|correct) if|would have|contradicts)"
-    r"|[)\].:]?(?:ではなく|じゃなく|項は誤|项错|错|不对|不正确|是错)",
+    r"|would be|must be|can be|should be|could be) (?:(?:also|clearly|obviously|definitely|both|simply|just|too"
+    r"|therefore) )*(?:not\b|wrong|incorrect|false|out\b|ruled|eliminated|impossible|excluded|invalid|a distractor"
+    r"|the distractor|a trap|the wrong|an? incorrect|tempting|unlikely|too |the runner|irrelevant|implausible"
+    r"|inconsistent)|isn't|aren't|wasn't|can't|cannot|can not|doesn't|do not|don't|does not|fails?\b|would be (?:right"
+    r"|correct) if|would have|contradicts)|[)\].:]?(?:ではなく|じゃなく|項は誤|项错|错|不对|不正确|是错)",
     re.I,
 )
 _ADVERBS = (
     r"(?:(?:for sure|surely|clearly|definitely|certainly|obviously|probably|likely|most likely|actually|indeed"
-    r"|therefore|then|thus"
-    r"|simply|only|in fact|still|now|evidently|undoubtedly)[ ,]+)*"
+    r"|therefore|then|thus|simply|only|in fact|still|now|evidently|undoubtedly)[ ,]+)*"
 )
-
-
 _ANNOUNCED = re.compile(r"(?:\b(?:is|are|be|answer|option|choice)|[:=是为])[ (\[]*$")
 
 
@@ -91,14 +78,12 @@ def _labels(plain: str, bracketed: str) -> _Labels:
             ),
             re.compile(
                 rf"(?<![\w(])(?:(?i:option|choice) )?{either} (?i:is|must be|has to be|should be|seems|remains"
-                rf"|appears to be)"
-                rf"(?i: (?:the|a|indeed|clearly|therefore|only|thus|most|definitely))*"
+                rf"|appears to be)(?i: (?:the|a|indeed|clearly|therefore|only|thus|most|definitely))*"
                 r"(?i: (?:correct|right|true|best|answer|valid|winner|accurate|one|appropriate|likely)|(?<=remains)\b)"
             ),
             re.compile(
                 r"(?<!who )\b(?i:pick|choose|chose|select|go with|going with|went with|choosing|selecting|leaving"
-                r"|leaves"
-                r"|left with|it must be"
+                r"|leaves|left with|it must be"
                 rf"|it is|it's|that is|so it's|must be|conclude|vote for|settle on) (?i:only )?(?i:option |choice "
                 rf"|answer )?{either}"
             ),

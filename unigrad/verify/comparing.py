@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
+from operator import itemgetter
 from typing import Protocol
 
 from unigrad.types import Reason
@@ -19,6 +20,7 @@ from unigrad.verify.nodes import (
     Unread,
     Value,
     Words,
+    without_name,
 )
 from unigrad.verify.notation import spell
 from unigrad.verify.numbers import plain_number
@@ -108,12 +110,11 @@ def same(gold: Node, given: Node, algebra: Algebra) -> bool:
         return _same_values(gold, given, algebra)
     if isinstance(gold, Clock) or isinstance(given, Clock):
         return _same_clocks(gold, given)
-    if isinstance(gold, Value) and isinstance(given, Several) and _LETTER_OPTIONS.fullmatch(gold.latex):
-        return [item.latex for item in given.items if isinstance(item, Value)] == list(gold.latex)
+    for letters, several in ((gold, given), (given, gold)):  # ABD and A, B, D
+        if isinstance(letters, Value) and isinstance(several, Several) and _LETTER_OPTIONS.fullmatch(letters.latex):
+            return [item.latex for item in several.items if isinstance(item, Value)] == list(letters.latex)
     if isinstance(gold, Value) and isinstance(given, Words) and gold.latex.isalpha() and gold.latex.islower():
         return sorted(gold.latex) == sorted(given.text)  # acb is abc, though it reads like a word
-    if isinstance(gold, Several) and isinstance(given, Value) and _LETTER_OPTIONS.fullmatch(given.latex):
-        return [item.latex for item in gold.items if isinstance(item, Value)] == list(given.latex)
     if isinstance(gold, Value | Words | Based) or isinstance(given, Value | Words | Based):
         return False
     if isinstance(gold, Several | Braced) and isinstance(given, Several | Braced):
@@ -121,15 +122,10 @@ def same(gold: Node, given: Node, algebra: Algebra) -> bool:
     if isinstance(gold, Bracketed) and isinstance(given, Bracketed):
         return _same_brackets(gold, given, algebra)
     if isinstance(gold, Bracketed) and isinstance(given, Several):
-        return gold.opening == "(" and gold.closing == ")" and _in_order(gold.items, _by_name(given), algebra)
+        return _is_round(gold) and _in_order(gold.items, _by_name(given), algebra)
     if isinstance(gold, Several) and isinstance(given, Bracketed):
-        ordered = _names(gold) is not None and given.opening == "(" and given.closing == ")"
-        return ordered and _in_order(_by_name(gold), given.items, algebra)
-    if isinstance(gold, Several) or isinstance(given, Several):
-        return False
-    if isinstance(gold, Braced) and isinstance(given, Bracketed):
-        return False
-    if isinstance(given, Braced) and isinstance(gold, Bracketed):
+        return _names(gold) is not None and _is_round(given) and _in_order(_by_name(gold), given.items, algebra)
+    if isinstance(gold, Several) or isinstance(given, Several) or {type(gold), type(given)} == {Braced, Bracketed}:
         return False
     return algebra.same_region(gold, given)
 
@@ -157,23 +153,16 @@ def _same_values(gold: Value, given: Value, algebra: Algebra) -> bool:
             if gold.number is not None and gold.number == given.number and gold.unit == given.unit:
                 return gold_latex.replace(" ", "") == given_latex.replace(" ", "")
             return algebra.equal(gold_latex, given_latex)
-    if gold.number is not None and given.number is not None:
-        if gold.number == given.number:
-            return True
-        if gold.percent == given.percent:
-            return False
-        percentage, plain = (given, gold) if given.percent else (gold, given)
-        assert percentage.number is not None  # by the line above
-        assert plain.number is not None
-        return percentage.number == 100 * plain.number
+    percentage, plain = (given, gold) if given.percent else (gold, given)
+    if percentage.number is not None and plain.number is not None:
+        return gold.number == given.number or (
+            gold.percent != given.percent and percentage.number == 100 * plain.number
+        )
     if _LETTER_OPTIONS.fullmatch(gold.latex) and len(gold.latex) > 2:  # the vertices of a figure: no product
         return gold.latex == given.latex.replace(" ", "")
     if algebra.equal(gold_latex, given_latex):
         return True
-    if gold.percent == given.percent:
-        return False
-    percentage, plain = (given, gold) if given.percent else (gold, given)
-    return algebra.equal_hundredfold(percentage.latex, plain.latex)
+    return gold.percent != given.percent and algebra.equal_hundredfold(percentage.latex, plain.latex)
 
 
 def _same_clocks(gold: Node, given: Node) -> bool:
@@ -233,10 +222,8 @@ def _same_collections(gold: Several | Braced, given: Several | Braced, algebra: 
         if not all(_SUBSCRIPT.search(name) for name in (*gold_names, *names)):
             return False
     if gold_names and isinstance(given, Several) and not any(_SUBSCRIPT.search(name) for name in gold_names):
-        return _in_order(
-            tuple(_value(item) for item in gold.items), tuple(_value(item) for item in given.items), algebra
-        )
-    gold_items, items = [_value(item) for item in gold.items], [_value(item) for item in given.items]
+        return _in_order(gold.items, given.items, algebra)
+    gold_items, items = [without_name(item) for item in gold.items], [without_name(item) for item in given.items]
     if isinstance(gold, Braced) and isinstance(given, Braced):
         gold_items, items = _distinct(gold_items, algebra), _distinct(items, algebra)
     return _matched(gold_items, items, algebra)
@@ -279,9 +266,13 @@ def _same_brackets(gold: Bracketed, given: Bracketed, algebra: Algebra) -> bool:
     return _in_order(gold.items, given.items, algebra)
 
 
+def _is_round(node: Bracketed) -> bool:
+    return (node.opening, node.closing) == ("(", ")")
+
+
 def _in_order(gold: Sequence[Node], given: Sequence[Node], algebra: Algebra) -> bool:
     return len(gold) == len(given) and all(
-        same(_value(item), _value(other), algebra) for item, other in zip(gold, given, strict=True)
+        same(without_name(item), without_name(other), algebra) for item, other in zip(gold, given, strict=True)
     )
 
 
@@ -298,12 +289,7 @@ def _by_name(several: Several) -> tuple[Node, ...]:
     names = _names(several)
     if names is None:
         return several.items
-    order: Callable[[int], str] = names.__getitem__
-    return tuple(_value(several.items[index]) for index in sorted(range(len(names)), key=order))
-
-
-def _value(item: Node) -> Node:
-    return item.value if isinstance(item, Equation) and item.name else item
+    return tuple(without_name(item) for _, item in sorted(zip(names, several.items, strict=True), key=itemgetter(0)))
 
 
 def _plain_name(name: str) -> str:

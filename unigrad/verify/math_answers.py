@@ -18,8 +18,7 @@ MAX_ANSWER_CHARS = 2_000
 def extract(completion: str) -> str | None:
     r"""What `completion` gives as its answer: the last complete box, else `unboxed.final_answer`, else None.
 
-    An empty box, or one
-    of more than `MAX_ANSWER_CHARS`, is no answer; nor is a text whose only box was never closed.
+    An empty box, or one of more than `MAX_ANSWER_CHARS`, is no answer; nor is a text whose only box was never closed.
     """
     boxed = last_boxed(completion)
     if boxed is not None:

@@ -108,3 +108,8 @@ class Empty:
 Node = (
     Value | Based | Clock | Words | Unread | Several | Braced | Bracketed | Relation | Region | Equation | Reals | Empty
 )
+
+
+def without_name(node: Node) -> Node:
+    """The value of x = 5; anything else as it is."""
+    return node.value if isinstance(node, Equation) and node.name else node

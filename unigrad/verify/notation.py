@@ -12,15 +12,12 @@ import json
 import re
 from collections.abc import Callable
 
-from unigrad.verify.words import is_symbol, is_weak, is_word, may_be_attached
+from unigrad.verify.words import CJK, is_symbol, is_weak, is_word, listed, may_be_attached
 
-
-def _listed(words: str) -> list[str]:
-    return words.split()
-
-
+FULL_WIDTH = {chr(0xFEE0 + code): chr(code) for code in range(0x21, 0x7F)}
+"""The full-width forms of ASCII."""
 _SYMBOLS = str.maketrans(
-    {chr(0xFEE0 + code): chr(code) for code in range(0x21, 0x7F)}  # full-width forms
+    FULL_WIDTH
     | dict.fromkeys("\xa0\u2009\u202f\u3000", " ")
     | dict.fromkeys("\u200b\u200c\u200d\ufeff\ufe0f✓✔✅", "")
     | {
@@ -40,10 +37,10 @@ _SYMBOLS = str.maketrans(
         letter: rf"\{name} "
         for letter, name in zip(
             "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨ",
-            _listed(
-        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi "
-        "psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi"
-    ),
+            listed(
+                "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon "
+                "phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi"
+            ),
             strict=True,
         )
     }
@@ -57,10 +54,10 @@ _RADICAL_INDEX = {"√": "", "∛": "[3]", "∜": "[4]"}
 
 _TEXT_FONTS = r"text|textbf|textit|textrm|textsf|texttt|textnormal|textup|textsc|emph|mbox|hbox"
 _MATH_FONTS = r"mathrm|mathbf|mathsf|mathit|mathtt|boldsymbol|bm|operatorname\*?|rm|bf|it|sf|tt"
-_FUNCTIONS = _listed(
+_FUNCTIONS = listed(
     "arcsin arccos arctan sinh cosh tanh sin cos tan cot sec csc log ln exp lim max min gcd lcm det deg arg dim ker"
 )
-_GREEK = _listed(
+_GREEK = listed(
     "alpha beta gamma delta epsilon theta lambda mu sigma omega phi varphi rho tau psi pi Delta Omega Gamma Sigma"
 )
 
@@ -144,16 +141,14 @@ _SPELLING = _rules(
     (rf"(?<![0-9 ])\\(?:{_MATH_FONTS}) ?\{{ ?([A-Za-z]) ?\}}", r" \1"),
 )  # fmt: skip
 _IN_FONT = re.compile(rf"\\(?:{_TEXT_FONTS}|{_MATH_FONTS}) ?\{{((?:[^{{}}]|\{{[^{{}}]*\}})*)\}}")
-_CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 # In words: what may follow a letter's run are an apostrophe, a hyphen, abbreviation points, and a unit's power.
-_RUN = rf"(?:[A-Za-zµÅÀ-ÿ\u0400-\u04ff]+(?:['.-][A-Za-zÀ-ÿ]+)*\.?|[{_CJK}]+)"
+_RUN = rf"(?:[A-Za-zµÅÀ-ÿ\u0400-\u04ff]+(?:['.-][A-Za-zÀ-ÿ]+)*\.?|[{CJK}]+)"
 _WORDS_IN_FONT = re.compile(rf"{_RUN}(?:[ /]*{_RUN})*")
 _UNIT_POWER = re.compile(r"(?<=[A-Za-z])\^?(?:\{ ?-?[0-9] ?\}|-?[0-9])(?![0-9.:])")
 # Elsewhere: commands and environments are passed over, a run of letters may be words.
 _OUTSIDE = re.compile(
     rf"⟨[^⟨⟩]*⟩|\\(?:begin|end) ?\{{[a-z*]+\}}|\\(?:mathbb|mathcal|mathfrak|overline|vec|hat|bar"
-    rf"|widehat) ?\{{[^{{}}]*\}}"
-    rf"|\\[A-Za-z]+|_ ?\{{[^{{}}]*\}}|(?P<words>{_RUN}(?:[ /]+(?:{_RUN}))*)"
+    rf"|widehat) ?\{{[^{{}}]*\}}|\\[A-Za-z]+|_ ?\{{[^{{}}]*\}}|(?P<words>{_RUN}(?:[ /]+(?:{_RUN}))*)"
 )
 _JOINED = _rules(
     (r"⟩ ?(?:\\cdot|/|\*|-|\\times)? ?⟨", lambda match: "/" if "/" in match[0] else " "),
@@ -214,11 +209,10 @@ def _words_in_font(content: str) -> str:
     content = re.sub(r"\\(?:cdot|times|,|;|:| )|\{\}", " ", content).strip()
     if re.fullmatch(r"[0-9A-Z]*[0-9][A-Z][0-9A-Z]*|[A-Z]+[0-9]+[A-Z0-9]*", content):  # digits of a base: A3F
         return content
-    content = (
-        _UNIT_POWER.sub(lambda power: power[0] if power.string[: power.start()].endswith("base") else "", content)
-        if not re.search(r"[A-Za-z] ?[=<>]", content)
-        else content
-    )
+    if not re.search(r"[A-Za-z] ?[=<>]", content):
+        content = _UNIT_POWER.sub(
+            lambda power: power[0] if power.string[: power.start()].endswith("base") else "", content
+        )
     return _WORDS_IN_FONT.sub(lambda words: f"⟨{words[0]}⟩", content)
 
 

@@ -32,9 +32,8 @@ def plain_number(text: str) -> Fraction | None:
     if DECIMAL_COMMA.fullmatch(text):
         text = text.replace(",", ".")
     if repeating := _REPEATING.fullmatch(text):
-        sign, whole, fixed, repeated = repeating.groups()
-        top = int(whole + fixed + repeated) - int(whole + fixed)
-        value = Fraction(top, int("9" * len(repeated) + "0" * len(fixed)))
+        sign, *digits = repeating.groups()
+        value = repeating_decimal(*digits)
         return -value if sign == "-" else value
     if mixed := re.fullmatch(r"([+-]?) ?([0-9]+)\\frac\{([0-9]+)\}\{([0-9]+)\}", text):
         if not int(mixed[4]):
@@ -58,6 +57,12 @@ def plain_number(text: str) -> Fraction | None:
     if denominator == 0:
         return None
     return (-1 if match["sign"] == "-" else 1) * value / denominator
+
+
+def repeating_decimal(whole: str, fixed: str, repeated: str) -> Fraction:
+    r"""0.1\overline{6}, whose digits are "0", "1" and "6", is (16 - 1)/90."""
+    top = int(whole + fixed + repeated) - int(whole + fixed)
+    return Fraction(top, int("9" * len(repeated) + "0" * len(fixed)))
 
 
 def mixed_number(text: str) -> str:

@@ -25,6 +25,7 @@ from unigrad.verify.nodes import (
     Unread,
     Value,
     Words,
+    without_name,
 )
 from unigrad.verify.notation import spell
 from unigrad.verify.numbers import DECIMAL_COMMA, MAX_NUMBER_CHARS, fraction_latex, mixed_number, plain_number
@@ -32,7 +33,6 @@ from unigrad.verify.words import SYMBOLS_AT_END, after_number, before_number, is
 
 MAX_ITEMS = 200
 MAX_DEPTH = 12
-
 
 _OPEN, _CLOSE = "([{", ")]}"
 _REVERSED_BRACKETS = re.compile(r"(?=\]|.*\[$)([\[\]])([^\[\]]*)([\[\]])")
@@ -73,12 +73,10 @@ _OHM = re.compile(r" ?[kM]? ?\\Omega$")
 _TEMPERATURE = re.compile(r"\^\\circ ?(?:⟨?[CF]⟩?|⟨(?:Celsius|Fahrenheit|celsius|fahrenheit)⟩)$")
 _NAME = re.compile(
     r"(?:⟨[^⟨⟩]*⟩ ?|[A-Za-z]|\\(?:angle|triangle|overline|vec|cos|sin|tan|theta|alpha|beta|gamma|phi|omega|Delta"
-    r"|lambda|mu"
-    r"|sigma|rho|pi|log|ln|max|min|lim|lvert|rvert|mid|measuredangle|mathrm|mathbf|mathcal|det|arg|deg|dim|operatorname"
-    r"|ell|hat|bar|widehat|frac|partial|varphi|tau|epsilon|delta|eta|kappa|nu|psi|xi|zeta|chi|Gamma|Omega|Theta|Phi|Psi"
-    r"|nabla|mathbb|cdot)(?![a-zA-Z])"
-    r"|_(?:\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}|[A-Za-z0-9])|\^(?:\{-1\}|\{\\prime+\}|\\prime)"
-    r"|\([^()]*(?:\([^()]*\)[^()]*)*\)|'|\||[ {}:])+"
+    r"|lambda|mu|sigma|rho|pi|log|ln|max|min|lim|lvert|rvert|mid|measuredangle|mathrm|mathbf|mathcal|det|arg|deg|dim"
+    r"|operatorname|ell|hat|bar|widehat|frac|partial|varphi|tau|epsilon|delta|eta|kappa|nu|psi|xi|zeta|chi|Gamma|Omega"
+    r"|Theta|Phi|Psi|nabla|mathbb|cdot)(?![a-zA-Z])|_(?:\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}|[A-Za-z0-9])|\^(?:\{-1\}"
+    r"|\{\\prime+\}|\\prime)|\([^()]*(?:\([^()]*\)[^()]*)*\)|'|\||[ {}:])+"
 )
 _REAL_SET = re.compile(r"\\(?:mathbb|mathbf|Bbb) ?\{? ?R ?\}?|\\R|\\(?:mathbb|mathbf) R|R")
 _ALL_REALS = frozenset(
@@ -223,8 +221,7 @@ def _regions(text: str, depth: int) -> Node | None:
         return _read(sides[1], depth + 1)
     except_match = re.fullmatch(
         r"⟨(?:all real numbers|all reals|all real [a-z]+|any real number)(?: [a-z])? (?:except|but|other than"
-        r"|not equal to)"
-        r"(?: for)?(?: x)?⟩ ?(?:x ?= ?|x ?\\ne ?)?(.+)",
+        r"|not equal to)(?: for)?(?: x)?⟩ ?(?:x ?= ?|x ?\\ne ?)?(.+)",
         text,
     )
     if except_match:
@@ -236,9 +233,8 @@ def _several(text: str, depth: int) -> Node | None:
     text = _connectives(text)
     conjoined = _AND in text and _OR not in text
     rows = [row.strip() for row in _split(text, re.compile(";"))[0]]
-    if 1 < len(rows) <= MAX_ITEMS and all(
-        len(_split(row, re.compile(","))[0]) > 1 for row in rows
-    ):  # p=5, q=2; p=7, q=2
+    # p=5, q=2; p=7, q=2
+    if 1 < len(rows) <= MAX_ITEMS and all(len(_split(row, re.compile(","))[0]) > 1 for row in rows):
         return Several(tuple(Bracketed(_read_items(row, depth), "(", ")") for row in rows))
     parts, signs = _split(text.replace(_OR, _AND), _SEPARATOR)
     parts = [part.strip() for part in parts if part.strip()]
@@ -266,18 +262,15 @@ def _several(text: str, depth: int) -> Node | None:
 
 
 def _read_items(row: str, depth: int) -> tuple[Node, ...]:
-    items = (_read(item.strip(), depth + 1) for item in _split(row, re.compile(","))[0])
-    return tuple(item.value if isinstance(item, Equation) and item.name else item for item in items)
+    return tuple(without_name(_read(item.strip(), depth + 1)) for item in _split(row, re.compile(","))[0])
 
 
 def _expanded(items: tuple[Node, ...]) -> tuple[Node, ...]:
     r"""±3 within a list is two of its items; a name in front of the first is that of all."""
     flat: list[Node] = []
     for item in items:
-        value = item.value if isinstance(item, Equation) and item.name else None
-        if isinstance(item, Several):
-            flat += item.items
-        elif isinstance(value, Several) and len(items) > 1:
+        value = without_name(item)
+        if isinstance(value, Several):
             flat += value.items
         else:
             flat.append(item)
@@ -390,7 +383,7 @@ def _equation(text: str, depth: int) -> Node | None:
         sides, name = sides[::-1], sides[1]
     value = _read(sides[-1], depth + 1)
     if modulus and isinstance(value, Value):
-        value = replace(value, modulus=int(next(group for group in modulus.groups() if group)))
+        value = _modulo(value, modulus)
     if len(sides) == 1:
         return value
     return Equation(tuple(sides), name, value)
@@ -412,11 +405,8 @@ def _leaf(text: str) -> Node:
         value = _leaf(text[: modulus.start()].strip())
         if not isinstance(value, Value):
             return Unread(text)
-        return replace(value, modulus=int(next(group for group in modulus.groups() if group)))
-    text = _OPTION.sub("", text) if len(_OPTION.sub("", text)) else text
-    if _OPTION.match(text) is None and text != text.strip():
-        text = text.strip()
-    text = _degrees(text)
+        return _modulo(value, modulus)
+    text = _degrees(_OPTION.sub("", text))
     sign, factor, percent, unit = 1, Fraction(1), False, None
     prose = _PROSE.search(text)
     if prose and prose.start() == 0 and prose.end() < len(text):
@@ -470,6 +460,10 @@ def _leaf(text: str) -> Node:
     return Value(mixed_number(text), number, percent, unit, product)
 
 
+def _modulo(value: Value, modulus: re.Match[str]) -> Value:
+    return replace(value, modulus=int(next(group for group in modulus.groups() if group)))
+
+
 def _degrees(text: str) -> str:
     """An angle within a function is turned into radians; elsewhere the sign is a unit."""
     if r"^\circ" not in text:
@@ -492,7 +486,6 @@ def _split(text: str, pattern: re.Pattern[str]) -> tuple[list[str], list[str]]:
     """`text` cut at the matches outside all brackets, and the matches."""
     depth, start, parts, signs = 0, 0, list[str](), list[str]()
     position = 0
-    absolute = False
     while position < len(text):
         character = text[position]
         if character == "⟨":
@@ -510,7 +503,7 @@ def _split(text: str, pattern: re.Pattern[str]) -> tuple[list[str], list[str]]:
             depth += 1
         elif character in _CLOSE:
             depth -= 1
-        match = pattern.match(text, position) if depth <= 0 and not absolute else None
+        match = pattern.match(text, position) if depth <= 0 else None
         if match and match.end() > position:
             parts.append(text[start:position])
             signs.append(match[0])

@@ -13,7 +13,6 @@ _PLAIN_WORDS = re.compile(r"(?<![\\a-zA-Z{])(?!sqrt|sin|cos|tan|log)[a-z]{3,}(?!
 _CJK = "\u3040-\u30ff\u3400-\u9fff"
 _TOKENS = re.compile(rf"[{_CJK}，。；：！？、]+|(?:(?![{_CJK}，。；：！？、])\S)+")
 _WORD = re.compile(rf"(?<![\\A-Za-z])[A-Za-z]{{2,}}|[{_CJK}]")
-_OPERATOR = re.compile(r"[=<>+*/^×·÷≤≥≈±√\\-]|\\(?:times|cdot|le|ge|leq|geq|pm|div|approx)")
 _STARTS = re.compile(r"[=<>+*/^×·÷≤≥≈±]|[-−][^0-9]|[-−]$|\\(?:times|cdot|leq?|geq?|pm|div|approx)")
 _ENDS = re.compile(r"(?:[=<>+*/^×·÷≤≥≈±−(,-]|\\(?:times|cdot|leq?|geq?|pm|div|approx))$")
 _UNIT_POWER = re.compile(r"[0-9] ?(?:(?:[a-z]{2}|[ms])(?:\^\{?-?[0-9]|/[a-z]+\^?[0-9]|[23]))$")
@@ -24,17 +23,14 @@ _LIST_INTRODUCED = re.compile(
 )
 _REJECTED = re.compile(r"(?:\bnot|n't|\brather than|\binstead of|\bwithout|不是|而不是)\s*[*_`$(]*$", re.I)
 _CHANGED = re.compile(
-    r"(?:\b(?:negative|minus|at (?:least|most)|(?:more|less|greater|fewer|larger|smaller|bigger) than|over|under"
-    r"|above|below"
-    r"|up to|between|exceeds)|至少|至多|负|超过)\s*[*_`$]*$",
+    r"(?:\b(?:negative|minus|at (?:least|most)|(?:more|less|greater|fewer|larger|smaller|bigger) than|over|under|above"
+    r"|below|up to|between|exceeds)|至少|至多|负|超过)\s*[*_`$]*$",
     re.I,
 )
 _FOLLOWS = re.compile(
     r"[*_`$]* *(?P<words>(?:hundred|thousand|million|billion|trillion|dozen|lakh|crore|percent|per cent|plus|minus"
-    r"|times|squared"
-    r"|cubed|factorial|halves|half|thirds?|quarters?|fourths?|fifths?|sixths?|or (?:more|less|fewer)|base|\(?mod"
-    r"|[百千万亿])"
-    r"(?:[ -]+[a-z0-9]+){0,3}[!)]?)",
+    r"|times|squared|cubed|factorial|halves|half|thirds?|quarters?|fourths?|fifths?|sixths?|or (?:more|less|fewer)"
+    r"|base|\(?mod|[百千万亿])(?:[ -]+[a-z0-9]+){0,3}[!)]?)",
     re.I,
 )
 
@@ -128,15 +124,12 @@ def _joins_after(formula: str, after: str) -> bool:
 def _answer(text: str, start: int, stop: int) -> str | None:
     before = text[max(0, start - 60) : start]
     answer = _bare(text[start:stop])
-    if "=" in answer and not _FORMULAS.fullmatch(
-        text[start:stop].strip(_OUTER)
-    ):  # money and markup between the parts of a sum
-        answer = re.sub(r"\*\*|\\?\$", "", answer)
-        before_it, _, last = answer.rpartition("=")
-        if not re.search(
-            "[A-Za-z]", _TIMES.sub("", before_it)
-        ):  # 9 x 30 = 270; what stands before it may be cut by words
-            answer = last.strip()
+    if "=" in answer and not _FORMULAS.fullmatch(text[start:stop].strip(_OUTER)):
+        answer = re.sub(r"\*\*|\\?\$", "", answer)  # money and markup between the parts of a sum
+        summed, _, result = answer.rpartition("=")
+        # 9 x 30 = 270: words may stand within the sum, and cut it.
+        if not re.search("[A-Za-z]", _TIMES.sub("", summed)):
+            answer = result.strip()
     if not answer:
         return None
     listed = _listed(text, start)

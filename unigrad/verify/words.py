@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 
-def _listed(words: str) -> list[str]:
+def listed(words: str) -> list[str]:
+    """A vocabulary, as it is written down here."""
     return words.split()
 
 
@@ -49,7 +50,7 @@ _UNIT_NAMES = {
 """Units that are compared where both answers have one. `pound` may be money or weight."""
 
 _SYMBOLS = frozenset(
-    _listed(
+    listed(
         "mm cm dm km nm um µm ft yd yds mi mg kg lb lbs oz ml mL cl dl kL sec secs min mins hr hrs kWh kW MW kJ MJ kN "
         "Pa kPa MPa hPa Hz kHz MHz GHz kV mV mA mol mmol cal kcal bar atm eV keV MeV rad mph kph fps psi rpm ppm sq "
         "cu ha amu dB erg dyn gal qt yr yrs wk wks mo USD EUR GBP CNY RMB INR JPY AUD CAD Rs cts pts cms kms kgs "
@@ -71,14 +72,13 @@ r"""One letter after a number may be a unit or a variable: 5800 K, 24m, 3 m/s, 5
 
 _NUMERALS = {
     word: value
-    for value, words in enumerate(
-        _listed(
+    for value, word in enumerate(
+        listed(
             "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
             "seventeen eighteen nineteen"
         )
     )
-    for word in (words,)
-} | {word: 10 * tens for tens, word in enumerate(_listed("twenty thirty forty fifty sixty seventy eighty ninety"), 2)}
+} | {word: 10 * tens for tens, word in enumerate(listed("twenty thirty forty fifty sixty seventy eighty ninety"), 2)}
 _MULTIPLIERS = {
     "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "quadrillion": 10**15,
     "dozen": 12, "lakh": 10**5, "crore": 10**7,
@@ -100,7 +100,7 @@ _DENOMINATORS = {
     "thousandths": 1000,
 }  # fmt: skip
 _CHANGING = frozenset(
-    _listed(
+    listed(
         "plus minus times multiplied divided over by squared cubed square-root factorial choose mod modulo power root "
         "to through thru until till and or but not no nor non never isn't wasn't wrong incorrect false if unless than "
         "least most between above below under exceeds exceed exceeding up down except without double twice triple "
@@ -113,20 +113,21 @@ _CHANGING_CHINESE = re.compile(
     "[或和与且不非多少至半分之点加减乘除负超过上下以内外未没无约打成第错]|以[上下内外]|[大小高低]于|不足"
 )
 MONTHS = frozenset(
-    _listed(
+    listed(
         "january february march april may june july august september october november december jan feb mar apr jun "
         "jul aug sep sept oct nov dec"
     )
 )
 
 _VOCABULARY = frozenset(
-    _listed("no yes or and not all none both true false any odd even pi am pm a.m p.m dne sq cu usd eur")
+    listed("no yes or and not all none both true false any odd even pi am pm a.m p.m dne sq cu usd eur")
 )
-_WEAK = frozenset(_listed("to by of in per if is at an it on up as he we be do so"))
+_WEAK = frozenset(listed("to by of in per if is at an it on up as he we be do so"))
 _VOWELS = frozenset("aeiouyAEIOUYÀÁÂÄÅÈÉÊËÌÍÎÏÒÓÔÖÙÚÛÜàáâäåèéêëìíîïòóôöùúûü")
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 _ORDINAL = frozenset({"st", "nd", "rd", "th"})
-_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+_CJK = re.compile(f"[{CJK}]")
 _CYRILLIC = re.compile(r"[\u0400-\u04ff]{2}|[\u0400-\u04ff]$")
 
 
@@ -191,8 +192,6 @@ def after_number(phrase: str) -> Phrase | None:
     while words and (multiplier := _MULTIPLIERS.get(words[0].lower().rstrip("."))):
         factor *= multiplier
         words = words[1:]
-    if words and words[0].lower() in _MULTIPLIERS:
-        return None
     if len(words) == 1 and words[0].lower() in _DENOMINATORS:  # 7 tenths
         return Phrase(factor / _DENOMINATORS[words[0].lower()])
     if words and (words[0].lower() in _PERCENT or [word.lower() for word in words[:2]] == ["per", "cent"]):

@@ -15,11 +15,11 @@ from statistics import fmean
 
 import matplotlib.pyplot as plt
 import torch
+from enumerable import Estimates, Tree, batches, row_gradients
 from matplotlib.axes import Axes
 from torch import Tensor
 
 from unigrad.estimator import Algorithm, algorithm, algorithm_names
-from unigrad.estimator.enumerable import Estimates, Tree, batches, row_gradients
 
 PROBLEMS = 5
 DISTANCES = (0.0, 0.1, 0.3, 1.0)

@@ -17,8 +17,9 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from unigrad import cli, versions
-from unigrad.cli import main
+from unigrad import versions
+from unigrad.cli import main, train
+from unigrad.runs.folder import ENVIRONMENT_FILE, read_environment
 from unigrad.versions import environment, untested, windows
 
 
@@ -113,7 +114,7 @@ def test_a_failure_under_an_untested_version_names_the_tested_ones(
     def moved(arguments: list[str]) -> NoReturn:
         raise TypeError("update() got an unexpected keyword argument")
 
-    monkeypatch.setattr(cli, "_train", moved)
+    monkeypatch.setattr(train, "run", moved)
     with pytest.raises(TypeError) as failure:
         main(["train"])
     assert failure.value.__notes__ == [f"not tested with {line}" for line in untested()]
@@ -165,9 +166,9 @@ def test_changed_names_what_is_otherwise_now() -> None:
 
 @pytest.mark.parametrize("text", ["{", "[1]", "\udcff"])
 def test_a_damaged_record_is_one_line(text: str, tmp_path: Path) -> None:
-    (tmp_path / versions.ENVIRONMENT_FILE).write_bytes(text.encode(errors="surrogateescape"))
+    (tmp_path / ENVIRONMENT_FILE).write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ValueError, match=r"environment\.json is damaged .*; without it the run goes on$") as failure:
-        versions.read_environment(tmp_path)
+        read_environment(tmp_path)
     assert "\n" not in str(failure.value)
 
 

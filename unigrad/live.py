@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
+from rich.table import Table
 
 PLAIN_WIDTH = 180
 """Columns of a table that goes to a file or a pipe, where no terminal's edge would fold it."""
@@ -15,6 +18,14 @@ PLAIN_WIDTH = 180
 def table_console() -> Console:
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+
+
+def text_table(headings: Iterable[str], title: str | None = None) -> Table:
+    """For a terminal, to be filled row by row: names in the first column, numbers in the others."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if number else "left", overflow="fold")
+    return table
 
 
 class LiveDisplay:

@@ -68,9 +68,13 @@ class Score:
 
 
 class Scorer(Protocol):
-    """Scores attempts, in their order."""
+    """Scores attempts, beginning with each as soon as it is there."""
 
-    def __call__(self, attempts: Sequence[Attempt]) -> list[Score]: ...
+    def start(self, attempt: Attempt) -> Any:
+        """Begin, and return at once; what is returned is for `finish`."""
+
+    def finish(self, started: Sequence[Any]) -> list[Score]:
+        """The scores of what was begun, in the order given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,12 +92,6 @@ class Trajectory:
     truncated: bool
     reward: float
     verdict: Verdict
-    policy_logprobs: tuple[float, ...] | None = None
-    """The trainer's own log π_old, where the algorithm corrects for an engine whose log-probs differ from it."""
-    reference_logprobs: tuple[float, ...] | None = None
-    """Of a frozen reference model, where the algorithm needs one."""
-    values: tuple[float, ...] | None = None
-    """The value head's V(s_t) when the rollout was made, where the algorithm needs one."""
 
     @property
     def on_policy(self) -> bool:
@@ -112,6 +110,11 @@ class Group:
     problem: Problem
     rollouts: tuple[Trajectory, ...]
     demonstration: Trajectory | None
+
+    @property
+    def trajectories(self) -> tuple[Trajectory, ...]:
+        """The rollouts, then the demonstration where there is one."""
+        return self.rollouts if self.demonstration is None else (*self.rollouts, self.demonstration)
 
     @property
     def solved(self) -> int:

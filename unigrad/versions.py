@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import platform
 import tomllib
@@ -15,10 +14,6 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from unigrad import __version__
-from unigrad.files import replace_json
-
-ENVIRONMENT_FILE = "environment.json"
-"""Beside each config.yaml of a run: what it ran on."""
 
 logger = logging.getLogger(__name__)
 
@@ -54,27 +49,6 @@ def environment() -> dict[str, str]:
         "platform": platform.platform(),
         **installed(),
     }
-
-
-def write_environment(folder: Path) -> None:
-    replace_json(folder / ENVIRONMENT_FILE, environment())
-
-
-def read_environment(folder: Path) -> dict[str, str]:
-    """What `write_environment` wrote there; empty in the folders of a unigrad that did not.
-
-    Raises ValueError for a file that holds something else, in one line.
-    """
-    file = folder / ENVIRONMENT_FILE
-    if not file.is_file():
-        return {}
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is damaged ({error}); without it the run goes on") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{file} is damaged (not an object); without it the run goes on")
-    return found
 
 
 def changed(before: Mapping[str, str]) -> list[str]:

@@ -12,7 +12,7 @@ from unigrad.cli import main
 from unigrad.compare.plan import plan
 from unigrad.compare.runs import check_free, train
 from unigrad.compare.sets import SETS, named_methods
-from unigrad.config import ConfigError
+from unigrad.errors import ConfigError
 from unigrad.hybrid import METHODS
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from unigrad.compare.curves import _over_tokens, draw
-from unigrad.compare.measures import measure_all
 from unigrad.compare.plan import Comparison, PlannedRun, plan
+from unigrad.compare.runs import measure_all
 from unigrad.compare.table import Statistics, as_markdown, caption, headings, rows, statistics
-from unigrad.measure.intervals import interval
-from unigrad.measure.metrics import measure
+from unigrad.runs.metrics import measure
+from unigrad.stats.intervals import interval
 
 
 def write(run: PlannedRun, base: float, final: float, generated: int | None = 1000) -> None:

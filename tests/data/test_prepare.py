@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from at_once import AtOnce
 from transformers import PreTrainedTokenizerFast
 
 from unigrad.data import encode_demonstration, encode_prompt, prepare_problems, prompt_template
@@ -40,7 +41,7 @@ def test_limits_and_verdicts(tokenizer: PreTrainedTokenizerFast) -> None:
         tokenizer,
         max_prompt_length=prompt_length,
         max_demonstration_length=solution_length,
-        scorer=score_last_word,
+        scorer=AtOnce(score_last_word),
     )
     assert [item.problem.id for item in prepared.problems] == ["right", "wrong", "bare", "long solution"]
     rewards = [item.demonstration.reward if item.demonstration else None for item in prepared.problems]
@@ -76,7 +77,7 @@ def test_no_demonstrations(tokenizer: PreTrainedTokenizerFast) -> None:
         tokenizer,
         max_prompt_length=99,
         max_demonstration_length=99,
-        scorer=score_last_word,
+        scorer=AtOnce(score_last_word),
     ).report
     assert report.demonstrations_right is None
     assert report.lines() == ["1 problems, 0 with a demonstration"]
@@ -93,7 +94,7 @@ def test_demonstrations_that_are_not_wanted_are_not_scored(tokenizer: PreTrained
         tokenizer,
         max_prompt_length=99,
         max_demonstration_length=None,
-        scorer=refuse,
+        scorer=AtOnce(refuse),
     )
     assert any(problem.solution is not None for problem in PROBLEMS)
     assert all(each.demonstration is None for each in prepared.problems)
@@ -110,7 +111,7 @@ def test_nothing_left(tokenizer: PreTrainedTokenizerFast) -> None:
             tokenizer,
             max_prompt_length=2,
             max_demonstration_length=99,
-            scorer=score_last_word,
+            scorer=AtOnce(score_last_word),
         )
 
 
@@ -133,7 +134,7 @@ def test_few_demonstrations_that_earn_the_reward(
         tokenizer,
         max_prompt_length=99,
         max_demonstration_length=99,
-        scorer=score_last_word,
+        scorer=AtOnce(score_last_word),
     ).report.lines()
     warnings = [line for line in lines if line.startswith("WARNING")]
     assert len(warnings) == (warning is not None)
@@ -151,6 +152,6 @@ def test_each_reason_names_its_likely_cause(tokenizer: PreTrainedTokenizerFast, 
         tokenizer,
         max_prompt_length=99,
         max_demonstration_length=99,
-        scorer=lambda attempts: [Score(0.0, Verdict(False, None, reason)) for _ in attempts],
+        scorer=AtOnce(lambda attempts: [Score(0.0, Verdict(False, None, reason)) for _ in attempts]),
     ).report
     assert f"nothing was read, {reason}" in report.lines()[-1]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
+from at_once import AtOnce
 from transformers import PreTrainedTokenizerFast
 
 from unigrad.data import encode_demonstration, encode_prompt, prepare_problems, prompt_template, render, turn_of
@@ -172,7 +175,7 @@ OPENED = "{{ messages[0].content }}|A:"
 def test_what_the_prompt_opened_stands_once(
     tokenizer: PreTrainedTokenizerFast, opened: str, solution: str, joined: str
 ) -> None:
-    def score(attempts: list[Attempt]) -> list[Score]:
+    def score(attempts: Sequence[Attempt]) -> list[Score]:
         return [Score(1.0, Verdict(True, None, Reason.RIGHT)) for _ in attempts]
 
     problem = Problem(id="p", problem="2+2?", answer="4", solution=solution)
@@ -180,7 +183,7 @@ def test_what_the_prompt_opened_stands_once(
     tokenizer.chat_template = OPENED + f"{{{{ {opened!r} }}}}"
     for template in (prompt_template("chat"), prompt_template("{problem}|A:" + opened)):
         (prepared,) = prepare_problems(
-            [problem], template, tokenizer, max_prompt_length=99, max_demonstration_length=99, scorer=score
+            [problem], template, tokenizer, max_prompt_length=99, max_demonstration_length=99, scorer=AtOnce(score)
         ).problems
         assert prepared.prompt == f"2+2?|A:{opened}" == render(template, "2+2?", tokenizer)
         assert prepared.prompt_ids == tuple(encode_prompt(template, "2+2?", tokenizer))

@@ -10,7 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from unigrad.estimator import Algorithm, algorithm, entropy_bonus, kl_in_reward, register, surrogate
+from unigrad.estimator import (
+    Algorithm,
+    advantages,
+    algorithm,
+    entropy_bonus,
+    kl_in_reward,
+    references,
+    register,
+    surrogate,
+)
 from unigrad.estimator.part import part
 
 f64 = torch.float64
@@ -88,6 +97,13 @@ def test_pass_at_k_by_hand() -> None:
     assert_equal(alg.advantages(column(1, 0), torch.zeros(2)), 0, 0)
 
 
+def test_zscores_without_the_std_are_centred() -> None:
+    rewards, groups = column(1, 0, 0, 0, 3, 1), torch.tensor([0, 0, 0, 0, 1, 1])
+    centred = algorithm("grpo", normalise_std=False).advantages(rewards, groups)
+    assert_equal(centred, 0.75, -0.25, -0.25, -0.25, 1, -1)
+    assert torch.equal(centred, algorithm("dr_grpo").advantages(rewards, groups))
+
+
 @pytest.mark.parametrize("name", ["srft", "luffy"])
 def test_advantages_over_rollouts_and_demonstrations(name: str) -> None:
     # 3 failures and a correct demonstration: LUFFY's authors' numbers, and their z-scores (sample std 1/2).
@@ -96,8 +112,8 @@ def test_advantages_over_rollouts_and_demonstrations(name: str) -> None:
     assert_equal(centred, -0.25, -0.25, -0.25, 0.75)
     zscores = algorithm(name, std_epsilon=0.0).advantages(rewards, torch.zeros(4), on_policy)
     assert_equal(zscores, -0.5, -0.5, -0.5, 1.5)
-    assert algorithm(name).spans_demonstrations
-    assert not algorithm("grpo").spans_demonstrations
+    assert "on_policy" not in algorithm(name).advantage.statistics
+    assert "on_policy" in algorithm("grpo").advantage.statistics
 
 
 def test_gae_by_hand_with_a_hole() -> None:
@@ -266,18 +282,18 @@ def test_padding_of_any_value_is_harmless() -> None:
             lambda: algorithm("sft", aggregation="token_men"),
             "unknown aggregation 'token_men'; did you mean 'token_mean'?",
         ),
-        (lambda: algorithm("sft", constant_length=0), "constant_length must be at least 1, not 0"),
+        (lambda: algorithm("sft", constant_length=0), "option constant_length must be an integer of at least 1, not 0"),
         (lambda: algorithm("grpo", clip_low=-0.1), "option clip_low must be a number of at least 0, not -0.1"),
         (lambda: algorithm("grpo", clip_low="0.2"), "option clip_low must be a number of at least 0, not '0.2'"),
         (lambda: algorithm("grpo", std_ddof=2), "option std_ddof must be 0 or 1, not 2"),
-        (lambda: algorithm("pass_at_k", pass_k=1.5), "option pass_k must be an integer of at least 0, not 1.5"),
+        (lambda: algorithm("pass_at_k", pass_k=1.5), "option pass_k must be an integer of at least 1, not 1.5"),
         (
             lambda: algorithm("grpo", kl_estimator="k4"),
             "option kl_estimator must be 'k1' or 'k2' or 'k3', not 'k4'",
         ),
         (
             lambda: algorithm("grpo", dual_clip=True),
-            "option dual_clip must be a number of at least 0 or None, not True",
+            "option dual_clip must be a number above 1 or None, not True",
         ),
         (lambda: register(algorithm("grpo")), "an algorithm named 'grpo' is registered already"),
     ],
@@ -297,7 +313,41 @@ def test_shape_errors_show_the_shapes() -> None:
 def test_a_row_of_table_1() -> None:
     row = algorithm("grpo", clip_high=0.28).row()
     assert (row["reference"], row["mask"], row["options"]["clip_high"]) == ("π_old", "clip", 0.28)
-    assert set(row) == {"name", "reference", "advantage", "mask", "estimator", "source", "options"}
+    assert set(row) == {"name", "reference", "advantage", "mask", "estimator", "optional", "source", "options"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "formula"),
+    [
+        ("grpo", {}, "∇π_θ · Â·1_clip/π_old"),
+        ("grpo", {"high_entropy_share": 0.2}, "∇π_θ · Â·1_clip·1_top-entropy/π_old"),
+        ("grpo", {"kl_coefficient": 0.1}, "∇π_θ · Â·1_clip/π_old − c·KL"),
+        ("grpo", {"engine_cap": 2.0}, "∇π_θ · Â·1_clip/π_ref"),
+        ("clip_cov", {"cov_share": 0.0}, "∇π_θ · Â·1_clip/π_old"),
+        ("reinforce", {}, "∇π_θ · Â/π_θ"),
+        ("sft", {}, "∇π_θ · 1/π_θ"),
+        ("sft", {"trust_region": 0.1}, "∇π_θ · Â/π_θ"),
+        ("dft", {}, "∇π_θ · 1"),
+        ("srft", {}, "∇π_θ · Â"),
+        ("luffy", {}, "∇π_θ · Â/π_ref"),
+    ],
+)
+def test_the_printed_formula_holds_the_active_parts(name: str, options: dict[str, float], formula: str) -> None:
+    assert algorithm(name, **options).row()["estimator"] == formula
+
+
+def test_a_row_names_the_parts_that_are_off() -> None:
+    optional = algorithm("sft").row()["optional"]
+    assert optional == {"trust_region": "Â − λ·log(π_θ(τ)/π_ref(τ))", "kl_coefficient": "− c·KL"}
+    assert algorithm("sft", kl_coefficient=0.1).row()["optional"].keys() == {"trust_region"}
+    assert {"engine_cap", "high_entropy_share", "off_policy_delta"} < algorithm("grpo").row()["optional"].keys()
+
+
+def test_an_algorithm_holds_no_part_that_its_declaration_does_not_name() -> None:
+    parts = {"reference": references.rollout, "advantage": advantages.reward}
+    bare = Algorithm(name="bare", source="–", aggregation="token_sum", **parts)
+    assert bare.defaults().keys() == {"aggregation", "constant_length", "entropy_coefficient"}
+    assert bare.row()["optional"] == {}
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from unigrad import options
 from unigrad.estimator import algorithm, algorithm_names, registry
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -17,6 +18,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", (DOCS / "add-an-algorithm.md").read_
 
 def test_the_example_registers_an_algorithm_whose_gradient_is_its_textbooks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    monkeypatch.setattr(options, "_options", dict(options._options))
     names: dict[str, Any] = {}
     declaration, textbook = BLOCKS
     exec(declaration + textbook, names)

@@ -10,10 +10,10 @@ import dataclasses
 
 import pytest
 import torch
+from enumerable import Estimates, Tree, batches, row_gradients
 from torch import Tensor
 
-from unigrad.estimator import Algorithm, advantages, algorithm, algorithm_names, references
-from unigrad.estimator.enumerable import Estimates, Tree, batches, row_gradients
+from unigrad.estimator import Algorithm, advantages, algorithm, algorithm_names, references, terms
 
 TREE = Tree()
 GENERATOR = torch.Generator().manual_seed(0)
@@ -134,8 +134,9 @@ def estimator(reference: str, **options: float) -> Algorithm:
         source="Eq. 3",
         reference=getattr(references, reference),
         advantage=advantages.reward,
+        shaping=terms.trust_region,
+        penalties=(terms.kl_penalty,),
         aggregation="token_sum",
-        estimator="∇π_θ · Â/π_ref",
         options=options,
     )
 

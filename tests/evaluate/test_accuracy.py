@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from unigrad.data import PreparedProblem
-from unigrad.evaluate import Rollouts, accuracy
+from unigrad.evaluate import accuracy
+from unigrad.rollout import Rollouts
 from unigrad.types import Problem, Reason, Trajectory, Verdict
 
 

@@ -20,6 +20,7 @@ from unigrad.evaluate import pass_at_k, recorder, sampler
 from unigrad.evaluate.completions import Chunk
 from unigrad.evaluate.evaluation import default_folder
 from unigrad.evaluate.protocol import fingerprint
+from unigrad.types import Scorer
 
 SMALL = ("--limit", "10", "--samples", "2", "--max-completion-length", "60")
 # Four rows at once, sixteen in a chunk.
@@ -203,12 +204,12 @@ def test_completions_reach_the_disk_before_their_chunk_ends(tmp_path: Path, monk
     file, sizes = tmp_path / "out" / "completions" / "tiny.jsonl", []
     sample = sampler.BenchmarkSampler.sample
 
-    def watched(self: sampler.BenchmarkSampler, chunk: Chunk, take: Callable[[recorder.Sampled], None]) -> None:
-        def taken(sampled: recorder.Sampled) -> None:
-            take(sampled)
+    def watched(self: sampler.BenchmarkSampler, chunk: Chunk, scorer: Scorer, take: Callable[..., None]) -> None:
+        def taken(*sampled: Any) -> None:
+            take(*sampled)
             sizes.append(len(file.read_bytes().splitlines()))
 
-        sample(self, chunk, taken)
+        sample(self, chunk, scorer, taken)
 
     monkeypatch.setattr(sampler.BenchmarkSampler, "sample", watched)
     assert evaluate("tiny", "--suite", "tiny", *SMALL, "--out", tmp_path / "out") == 0

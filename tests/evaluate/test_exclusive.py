@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from scipy.stats import binomtest
 
-from unigrad.config import ConfigError
+from unigrad.errors import ConfigError
 from unigrad.evaluate import Exclusive, exclusive_solves
 
 

@@ -12,8 +12,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from unigrad.cli import main
-from unigrad.config import ConfigError, load_config
+from unigrad.config import load_config
 from unigrad.data.tiny import MODEL_PATH
+from unigrad.errors import ConfigError
 from unigrad.evaluate.own_run import as_trained
 from unigrad.evaluate.protocol import AUTO, Protocol
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from unigrad.config import ConfigError
 from unigrad.data.rows import Row
+from unigrad.errors import ConfigError
 from unigrad.evaluate import benchmark_problems
 from unigrad.evaluate.benchmark_problems import load_benchmark
 from unigrad.evaluate.hub_rows import gpqa_problem

@@ -26,7 +26,7 @@ def test_a_declaration_names_parts_that_exist_and_stages_that_fill_the_run(name:
     assert sum(stage.share for stage in METHODS[name].stages) == 1
     for stage in METHODS[name].stages:
         assert stage.gate in GATES
-        assert {stage.on_policy, *(term.algorithm for term in stage.offline)} <= set(algorithm_names())
+        assert {term.name for term in stage.terms} <= set(algorithm_names())
         # A stage that samples nothing must not want rollouts to train on.
         assert stage.samples or gate(stage.gate, **stage.gate_options)(solved=0, n=8)[0] == 0
 
@@ -34,8 +34,8 @@ def test_a_declaration_names_parts_that_exist_and_stages_that_fill_the_run(name:
 def test_the_ablations_change_one_thing() -> None:
     (hpt,) = METHODS["hpt"].stages
     for name, changed in {
-        "off_on": {"offline"},
-        "mix_on": {"offline"},
+        "off_on": {"terms"},
+        "mix_on": {"terms"},
         "hpt_gate1": {"gate_options"},
         "hpt_gate2": {"gate_options"},
         "random_gate": {"across"},

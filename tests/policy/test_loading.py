@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from token_logprobs import token_logprobs
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from unigrad.policy import load_policy
@@ -116,8 +117,8 @@ def test_rope_theta_and_positions_reach_the_rotary_embedding_and_are_saved(
         assert policy.model.config.rope_parameters == {**rope, "rope_theta": 40000.0}
     assert (own.max_positions, own.model.config.rope_parameters) == (64, rope)
     rows = [([1, 2, 3], [4, 5, 6])]
-    assert torch.equal(again.token_logprobs(rows, [1.0]).logp_BT, changed.token_logprobs(rows, [1.0]).logp_BT)
-    assert not torch.equal(own.token_logprobs(rows, [1.0]).logp_BT, changed.token_logprobs(rows, [1.0]).logp_BT)
+    assert torch.equal(token_logprobs(again, rows, [1.0]).logp_BT, token_logprobs(changed, rows, [1.0]).logp_BT)
+    assert not torch.equal(token_logprobs(own, rows, [1.0]).logp_BT, token_logprobs(changed, rows, [1.0]).logp_BT)
 
 
 def test_one_rope_key_alone_leaves_the_other(folder: Save) -> None:
@@ -319,7 +320,7 @@ def test_smollm2() -> None:
     prompt = policy.tokenizer("The capital of France is").input_ids
     (paris,) = policy.tokenizer(" Paris").input_ids
     with torch.no_grad():
-        statistics = policy.token_logprobs([(prompt, [paris])], [1.0])
+        statistics = token_logprobs(policy, [(prompt, [paris])], [1.0])
         expected = policy.model(input_ids=torch.tensor([prompt])).logits[0, -1].log_softmax(-1)[paris]
     assert statistics.logp_BT.item() == pytest.approx(expected.item(), abs=1e-4)
     assert statistics.logp_BT.item() > -1.0

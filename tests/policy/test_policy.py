@@ -1,4 +1,4 @@
-"""Policy.token_logprobs against the model's own logits, row by row, without padding."""
+"""The policy's log-probs against the model's own logits, row by row, without padding."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from token_logprobs import token_logprobs
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
-from unigrad.policy import Policy, micro_batches
+from unigrad.batch import micro_batches
+from unigrad.policy import Policy
 from unigrad.policy.transformers_api import cache_argument
 
 Build = Callable[..., PreTrainedModel]
@@ -60,7 +62,7 @@ def test_equals_the_logits_of_each_row_alone(
     tolerance: float,
 ) -> None:
     policy = make_policy(tiny_model(architecture, tie_word_embeddings=tied), tokenizer, dtype)
-    statistics = policy.token_logprobs(ROWS, TEMPERATURES)
+    statistics = token_logprobs(policy, ROWS, TEMPERATURES)
     assert statistics.mask_BT.sum(1).tolist() == [3, 7, 1, 4]
     assert not statistics.logp_BT[~statistics.mask_BT].any()
     assert not statistics.entropy_BT[~statistics.mask_BT].any()
@@ -88,7 +90,7 @@ def test_gradient_equals_that_of_the_plain_loss(
         ]
     )
     expected = gradient_of(policy.model, plain.sum())
-    statistics = policy.token_logprobs(ROWS, TEMPERATURES)
+    statistics = token_logprobs(policy, ROWS, TEMPERATURES)
     actual = gradient_of(policy.model, (statistics.logp_BT * torch.tensor(WEIGHTS)[:, None]).sum())
     assert actual.keys() == expected.keys()
     for name, gradient in actual.items():
@@ -106,7 +108,7 @@ def test_the_gradient_does_not_depend_on_the_token_budget(
         layouts.add(len(groups))
         policy.model.zero_grad()
         for group in groups:
-            statistics = policy.token_logprobs([ROWS[i] for i in group], [TEMPERATURES[i] for i in group])
+            statistics = token_logprobs(policy, [ROWS[i] for i in group], [TEMPERATURES[i] for i in group])
             weights_B1 = torch.tensor([WEIGHTS[i] for i in group])[:, None]
             (weights_B1 * (statistics.logp_BT + 0.1 * statistics.entropy_BT)).sum().backward()
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in policy.model.parameters()]))
@@ -120,7 +122,7 @@ def test_a_pad_id_that_is_also_the_end_token_keeps_its_gradient(
 ) -> None:
     # With padding_idx, nn.Embedding would leave out the gradient of every 59 that the model reads.
     policy = make_policy(tiny_model("llama", pad_token_id=59, tie_word_embeddings=False), tokenizer)
-    policy.token_logprobs([((1, 59), (2, 3))], [1.0]).logp_BT.sum().backward()
+    token_logprobs(policy, [((1, 59), (2, 3))], [1.0]).logp_BT.sum().backward()
     assert policy.model.get_input_embeddings().weight.grad[59].abs().sum() > 0
 
 
@@ -130,7 +132,7 @@ def test_checkpointing_recomputes_layers_and_leaves_the_cache_to_rollouts(
     policy = make_policy(tiny_model("llama"), tokenizer, gradient_checkpointing=True)
     calls = []
     policy.model.model.layers[0].self_attn.register_forward_hook(lambda *_: calls.append(1))
-    statistics = policy.token_logprobs(ROWS, TEMPERATURES)
+    statistics = token_logprobs(policy, ROWS, TEMPERATURES)
     assert len(calls) == 1
     statistics.logp_BT.sum().backward()
     assert len(calls) == 2
@@ -149,7 +151,7 @@ def test_bfloat16_computes_in_bfloat16_and_leaves_float32_weights_and_gradients(
     tiny_model: Build, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     policy = Policy(tiny_model("llama"), tokenizer, compute_dtype=torch.bfloat16)
-    exact = policy.token_logprobs(ROWS, TEMPERATURES).logp_BT
+    exact = token_logprobs(policy, ROWS, TEMPERATURES).logp_BT
     with torch.autocast("cpu", dtype=torch.bfloat16):
         prompt, completion = ROWS[0]
         logits = policy.model(input_ids=torch.tensor([[*prompt, *completion]])).logits[0, len(prompt) - 1 : -1]
@@ -197,10 +199,8 @@ def test_tokens_without_a_row_in_the_embedding_are_named(tiny_model: Build, toke
 @pytest.mark.parametrize(
     ("rows", "temperatures", "message"),
     [
-        ([], [], "at least one row"),
         ([((), (1,))], [1.0], "row 0: the prompt must have at least one token"),
         ([((1,), (2,)), ((1,), ())], [1.0, 1.0], "row 1: the completion must have at least one token"),
-        ([((1,), (2,))], [1.0, 1.0], "one temperature for each of the 1 rows, not 2"),
         ([((1,), (2,))], [0.0], "row 0: the temperature must be above 0, not 0.0"),
         ([((1,) * 60, (2,) * 5)], [1.0], r"row 0: 60 \+ 5 tokens do not fit the model's context of 64"),
     ],
@@ -209,4 +209,4 @@ def test_bad_rows_are_named(
     tiny_model: Build, tokenizer: PreTrainedTokenizerFast, rows: list, temperatures: list[float], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        make_policy(tiny_model("llama"), tokenizer).token_logprobs(rows, temperatures)
+        token_logprobs(make_policy(tiny_model("llama"), tokenizer), rows, temperatures)

@@ -8,11 +8,12 @@ import numpy as np
 from written_runs import WriteRun, rollout_lines, write_rollouts
 
 from unigrad.report.grid import Grid, build, difference, spread, thinned
-from unigrad.report.rollouts import questions, rollout_files
+from unigrad.runs.folder import rollouts_files
+from unigrad.runs.rollouts import questions
 
 
 def grid_of(run: Path) -> Grid:
-    return build((step, each) for step, path in rollout_files(run).items() for each in questions(path))
+    return build((step, each) for step, path in rollouts_files(run).items() for each in questions(path))
 
 
 def test_a_grid_by_hand(write_run: WriteRun) -> None:
@@ -57,7 +58,7 @@ def test_files_from_before_levels_and_lines_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "rollouts" / "000003.jsonl"
     path.write_text(path.read_text() + '{"id": "old", "sam', encoding="utf-8")
     (tmp_path / "rollouts" / "000004.partial").write_text("{", encoding="utf-8")
-    assert list(rollout_files(tmp_path)) == [3]
+    assert list(rollouts_files(tmp_path)) == [3]
     (only,) = questions(path)
     assert (only.level, only.solved, len(only.lines)) == (None, 1, 2)
     assert grid_of(tmp_path).by_level() == {None: [0]}

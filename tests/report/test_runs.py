@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from written_runs import metrics, write_config, write_metrics
 
-from unigrad.config import ConfigError
+from unigrad.errors import ConfigError
 from unigrad.hybrid import METHODS
-from unigrad.report.runs import SWITCHES, find_runs, gate_threshold, gather
+from unigrad.report.runs import find_runs, gate_threshold, gather
 
 
 def test_seeds_are_one_series_and_other_changes_are_named(tmp_path: Path) -> None:
@@ -81,9 +81,8 @@ def test_a_configuration_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_the_gates(tmp_path: Path) -> None:
-    for name, gamma in SWITCHES.items():
-        (stage,) = METHODS[name].stages
-        assert (stage.gate, stage.gate_options) == ("switch", {"threshold": gamma})
+    thresholds = {name: each.threshold for name, each in METHODS.items() if each.threshold is not None}
+    assert thresholds == {"hpt": 0.0, "hpt_gate1": 1.0, "hpt_gate2": 2.0}
     write_config(tmp_path / "one", method__name="hpt_gate1")
     write_config(tmp_path / "three", method__name="hpt", method__threshold=3)
     write_config(tmp_path / "other", method__name="hpt", method__gate="drop")

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from written_runs import rollout_lines, write_rollouts
 
-from unigrad.report.rollouts import rollout_files
 from unigrad.report.sample import Sample, Step, _evenly, sample
+from unigrad.runs.folder import rollouts_files
 
 MANY = 10**9
 
@@ -29,7 +29,7 @@ def size(found: Sample) -> int:
 
 def test_all_of_it_where_it_fits(tmp_path: Path) -> None:
     write_rollouts(tmp_path, 4, [*rollout_lines("a", 3, (1, 0)), *rollout_lines("b", 5, None)])
-    found = sample(rollout_files(tmp_path), MANY)
+    found = sample(rollouts_files(tmp_path), MANY)
     assert found.is_whole
     (step,) = found.steps
     assert (step.step, step.questions, step.of) == (4, 2, 2)
@@ -46,7 +46,7 @@ def test_all_of_it_where_it_fits(tmp_path: Path) -> None:
 @pytest.mark.parametrize("broken", [{"pieces": None}, {"logprobs": None}, {"pieces": ["one"]}])
 def test_without_tokens_the_text_is_there_whole(broken: dict[str, Any], tmp_path: Path) -> None:
     write_rollouts(tmp_path, 1, rollout_lines("a", 3, (1,), **broken))
-    (question,) = unpacked(sample(rollout_files(tmp_path), MANY).steps[0])["questions"]
+    (question,) = unpacked(sample(rollouts_files(tmp_path), MANY).steps[0])["questions"]
     assert question["lines"][0]["text"] == "It is 7."
     assert "pieces" not in question["lines"][0]
 
@@ -61,7 +61,7 @@ def test_a_budget_leaves_out_steps_and_questions_evenly(tmp_path: Path) -> None:
             changes = {"completion": text, "pieces": None}
             lines += rollout_lines(f"{step}-{question}", None, (0,) if question < 8 else (1,), **changes)
         write_rollouts(tmp_path, step, lines)
-    files = rollout_files(tmp_path)
+    files = rollouts_files(tmp_path)
     whole = size(sample(files, MANY))
     for share in (2, 5, 20):
         found = sample(files, whole // share)
@@ -87,6 +87,6 @@ def test_every_beginning_of_the_order_is_spread() -> None:
 def test_what_never_fits_and_what_is_not_there(tmp_path: Path) -> None:
     assert sample({}, MANY) == Sample([], 0)
     write_rollouts(tmp_path, 1, rollout_lines("a", 3, (1,)))
-    assert sample(rollout_files(tmp_path), 10) == Sample([], 1)
+    assert sample(rollouts_files(tmp_path), 10) == Sample([], 1)
     write_rollouts(tmp_path, 2, [])
-    assert [step.questions for step in sample(rollout_files(tmp_path), MANY).steps] == [1, 0]
+    assert [step.questions for step in sample(rollouts_files(tmp_path), MANY).steps] == [1, 0]

@@ -250,7 +250,7 @@ class TestEnds:
             for completion in group:
                 assert completion.ended == (completion.token_ids[-1] == EOS)
                 written = completion.token_ids[:-1] if completion.ended else completion.token_ids
-                text = completion.text(tokenizer)
+                text = completion.text
                 assert text == "".join(tokenizer.convert_ids_to_tokens(written))
                 assert completion.truncated == (not completion.ended and not text.endswith(("q", "zz")))
                 seen["ended"] += completion.ended

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from unigrad.config import ConfigError, load_config
+from unigrad.config import load_config
+from unigrad.errors import ConfigError
 from unigrad.hybrid import METHODS, Objective
 from unigrad.train.objectives import objectives
 
@@ -17,9 +18,8 @@ def built(method: str, **options: str) -> list[Objective]:
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_is_built_from_its_declaration(name: str) -> None:
     stages = built(name, algorithm__name="null")
-    assert [stage.on_policy.name for stage in stages] == [each.on_policy for each in METHODS[name].stages]
-    assert [[each.name for each, _ in stage.offline] for stage in stages] == [
-        [term.algorithm for term in each.offline] for each in METHODS[name].stages
+    assert [[(term.name, term.members, term.peers) for term in stage.terms] for stage in stages] == [
+        [(term.name, term.members, term.peers) for term in each.terms] for each in METHODS[name].stages
     ]
     assert stages[-1].until == pytest.approx(1)
 
@@ -28,13 +28,13 @@ def test_options_reach_the_gate_the_schedule_and_the_algorithms() -> None:
     (hpt,) = built("hpt", method__threshold="3", method__beta="0.3", algorithm__clip_high="0.28")
     assert hpt.gate(solved=3, n=8) == (0, 1)
     assert hpt.beta == 0.3
-    assert hpt.on_policy.defaults()["clip_high"] == 0.28
+    assert hpt.terms[0].algorithm.defaults()["clip_high"] == 0.28
     (chord,) = built("chord", method__mu_start="0.5")
     assert chord.schedule(0.0) == (0.5, 0.5)
     (luffy,) = built("luffy", algorithm__shaping_gamma="0.2", algorithm__entropy_coefficient="0.1")
-    assert luffy.offline[0][0].defaults()["shaping_gamma"] == 0.2
+    assert luffy.terms[1].algorithm.defaults()["shaping_gamma"] == 0.2
     # What both could take is the on-policy algorithm's.
-    assert (luffy.on_policy.entropy_coefficient, luffy.offline[0][0].entropy_coefficient) == (0.1, 0.0)
+    assert tuple(term.algorithm.entropy_coefficient for term in luffy.terms) == (0.1, 0.0)
     first, second = built("sft_then_grpo", method__first_stage="0.2")
     assert (first.until, second.until) == (0.2, 1.0)
     (table,) = built("soft_table", method__table="[[0, 2], [1, 0]]")
@@ -42,8 +42,8 @@ def test_options_reach_the_gate_the_schedule_and_the_algorithms() -> None:
 
 
 def test_a_methods_own_options_are_its_own_algorithms() -> None:
-    assert built("hpt", algorithm__name="null")[0].on_policy.aggregation == "token_sum"
-    assert built("hpt", algorithm__name="gspo")[0].on_policy.aggregation == "sequence_mean"
+    assert built("hpt", algorithm__name="null")[0].terms[0].algorithm.aggregation == "token_sum"
+    assert built("hpt", algorithm__name="gspo")[0].terms[0].algorithm.aggregation == "sequence_mean"
     assert built("hpt_gate2")[0].gate(solved=2, n=8) == (0, 1)
     assert built("hpt_gate2", method__gate="rollouts")[0].gate(solved=0, n=8) == (1, 0)
 

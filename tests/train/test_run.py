@@ -355,3 +355,15 @@ def test_dry_run_checks_everything_and_writes_nothing(tmp_path: Path) -> None:
     output = finish([*command(tmp_path / "run"), "--dry-run"]).stdout
     assert "6 questions, 24 completions" in output
     assert not (tmp_path / "run").exists()
+
+
+def test_evaluations_have_the_runs_seed_unless_they_have_their_own(tmp_path: Path) -> None:
+    def before_training(name: str, seed: int, **changes: object) -> dict[str, float]:
+        options = {"train.max_steps": 1, "train.save_steps": 0, "tiny.eval_problems": 40, "eval.num_generations": 4}
+        finish(command(tmp_path / name, train__seed=seed, **options, **changes))
+        return {key: value for key, value in metrics(tmp_path / name)[0].items() if key.startswith("eval/")}
+
+    ours = [before_training(f"own-{seed}", seed, eval__seed=5) for seed in (0, 1)]
+    runs = [before_training(f"run-{seed}", seed) for seed in (0, 1)]
+    assert ours[0] == ours[1]
+    assert runs[0] != runs[1]

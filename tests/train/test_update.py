@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from unigrad.batch import Rows, Sequences
 from unigrad.config import TrainConfig, ValueConfig
 from unigrad.estimator import algorithm, algorithm_names
-from unigrad.hybrid import Mixture, Objective, decide, gate, mix
+from unigrad.hybrid import Objective, Term, averaged_alike, decide, gate, rows_of
 from unigrad.policy import Policy
 from unigrad.train.annotate import Annotator
-from unigrad.train.update import UpdateReport, update
+from unigrad.train.update import update
+from unigrad.train.update_report import UpdateReport
 from unigrad.types import Group, Problem, Reason, Trajectory, Verdict
+from unigrad.world import World
 
 TEMPERATURE = 0.7
 VOCABULARY = 13
+ALONE = World()
 
 
 @pytest.fixture
 def policy() -> Policy:
+    return make_policy()
+
+
+def make_policy() -> Policy:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=VOCABULARY, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
@@ -62,22 +71,32 @@ def groups() -> list[Group]:
     return made
 
 
-def mixture(policy: Policy, name: str, **options: float) -> Mixture:
+def mixture(policy: Policy, name: str, **options: Any) -> Rows:
     """The rows of an update under any algorithm: as the on-policy one, or as the offline one where it spans both."""
-    chosen = algorithm(name, aggregation="token_sum", **options)
+    options = {"aggregation": "token_sum", **options}
+    chosen = algorithm(name, **options)
     if "values" in chosen.needs:
         policy.add_value_head()
         policy.value_head.double().linear.weight.data.normal_(std=0.1)  # type: ignore[union-attr]
     # The policy itself stands in for a reference: it is annotated before the log-probs below are moved away from it.
     reference = policy if "reference_logp" in chosen.needs else None
-    annotated = Annotator(policy, reference, False, 100, TEMPERATURE)(groups())
-    if chosen.spans_demonstrations:
+    made = groups()
+    sequences = Sequences.of([each for group in made for each in group.trajectories], TEMPERATURE)
+    annotated = Annotator(policy, reference, False, 100)(sequences)
+    if name in ("luffy", "srft"):
         # Beside SFT, as in MIX/ON: two terms share a demonstration's forward pass.
-        offline = ((chosen, 1.0), (algorithm("sft"), 0.1))
-        objective = Objective(gate=gate("both"), on_policy=algorithm("grpo"), offline=offline)
+        terms = averaged_alike(
+            (
+                Term("grpo", "rollouts", peers="both"),
+                Term(name, "demonstrations", peers="both", options=options),
+                Term("sft", "demonstrations", coefficient=0.1),
+            )
+        )
+        objective = Objective(gate=gate("both"), terms=terms)
     else:
-        objective = Objective(gate=gate("switch"), on_policy=chosen, offline=((algorithm("sft"), 1.0),))
-    return mix(annotated, decide(annotated, objective), objective)
+        terms = (Term(name, "rollouts", options=options), Term("sft", "demonstrations"))
+        objective = Objective(gate=gate("switch"), terms=terms)
+    return rows_of(made, [each.weights for each in decide(made, objective)], objective.terms, annotated)
 
 
 class Gradients(torch.optim.SGD):
@@ -87,10 +106,10 @@ class Gradients(torch.optim.SGD):
         self.seen = [p.grad.clone() for group in self.param_groups for p in group["params"] if p.grad is not None]
 
 
-def gradient(policy: Policy, rows: Mixture, budget: int) -> tuple[list[torch.Tensor], UpdateReport]:
+def gradient(policy: Policy, rows: Rows, budget: int, world: World = ALONE) -> tuple[list[torch.Tensor], UpdateReport]:
     optimizer = Gradients(policy.parameters(), lr=0.0)
     config = TrainConfig(tokens_per_micro_batch=budget, max_grad_norm=0)
-    report = update(policy, optimizer, rows.rows, config, ValueConfig(), TEMPERATURE)
+    report = update(policy, optimizer, rows, config, ValueConfig(), world)
     return optimizer.seen, report
 
 
@@ -145,8 +164,8 @@ def log_probs(policy: Policy, each: Trajectory, temperature: float) -> torch.Ten
 def test_a_non_finite_gradient_leaves_the_weights_alone(policy: Policy) -> None:
     before = [p.detach().clone() for p in policy.model.parameters()]
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=1.0)
-    rows = mixture(policy, "grpo").rows
-    spoiled = [replace(row, coefficient=float("inf")) for row in rows]
-    report = update(policy, optimizer, spoiled, TrainConfig(), ValueConfig(), TEMPERATURE)
+    rows = mixture(policy, "grpo")
+    spoiled = replace(rows, coefficient_R=torch.full_like(rows.coefficient_R, float("inf")))
+    report = update(policy, optimizer, spoiled, TrainConfig(), ValueConfig(), World())
     assert report.skipped
     assert all(torch.equal(a, b) for a, b in zip(before, policy.model.parameters(), strict=True))

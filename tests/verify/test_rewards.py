@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from unigrad.errors import UserCodeError
 from unigrad.verify import load_reward_function, score
 
 MODULE = """
@@ -80,5 +81,5 @@ def test_an_exception_of_the_function_is_left_as_it_is() -> None:
     def broken(prompts: list[str], completions: list[str]) -> list[float]:
         raise KeyError("gold")
 
-    with pytest.raises(KeyError, match="gold"):
+    with pytest.raises(UserCodeError, match="gold"):
         score(broken, ["p"], ["a"], {})

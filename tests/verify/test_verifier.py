@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from unigrad.types import AnswerKind, Reason, Verdict
 from unigrad.verify import Submission, Verifier, verify
+from unigrad.verify.verifier import Check
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "eval"
 
@@ -237,3 +238,16 @@ def test_every_gold_answer_of_the_benchmarks_is_right(verifier: Verifier, name: 
 )
 def test_special_tokens_are_no_part_of_an_answer(completion: str) -> None:
     assert verify(completion, "42").correct
+
+
+def test_a_check_that_runs_is_not_begun_again() -> None:
+    pair = (r"\boxed{\sqrt{12} + \int_0^1 x\,dx}", r"2\sqrt{3} + \frac{1}{2}")
+    with Verifier() as verifier:
+        first, second = (verifier.start(Submission(*pair)) for _ in range(2))
+        assert isinstance(first, Check)
+        assert isinstance(second, Check)
+        assert first.reason is second.reason
+        verdict = verifier.finish(first)
+        assert verdict == verifier.finish(second)
+        # Once it is known, there is nothing to wait for.
+        assert verifier.start(Submission(*pair)) == verdict

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,14 +10,15 @@ from typing import Any
 from rich.console import Console
 
 from unigrad.compare.devices import cores, gpus
-from unigrad.compare.measures import measure_all
 from unigrad.compare.plan import Comparison, plan
-from unigrad.compare.runs import check_free, train
+from unigrad.compare.runs import check_free, measure_all, train
 from unigrad.compare.sets import named_methods
-from unigrad.config import ConfigError
+from unigrad.errors import ConfigError
 from unigrad.files import replace_json, replace_text
 from unigrad.live import table_console
-from unigrad.measure.metrics import Measured
+from unigrad.report.needs import check_installed
+from unigrad.report.runs import COMPARISON_FILE
+from unigrad.runs.metrics import RunMetrics
 from unigrad.versions import environment
 
 
@@ -34,8 +34,7 @@ def compare(
 
     Raises ConfigError on anything that is wrong with the input, before a run is started.
     """
-    if missing := [name for name in ("matplotlib", "scipy") if importlib.util.find_spec(name) is None]:
-        raise ConfigError(f"compare needs {' and '.join(missing)}: pip install 'unigrad[report]'")
+    check_installed("compare")
     from unigrad.hybrid import METHODS
 
     comparison = plan(recipe, named_methods(methods, METHODS), seeds, out, overrides)
@@ -75,7 +74,7 @@ def _check_methods(comparison: Comparison) -> None:
 
 
 def _report(
-    comparison: Comparison, measured: Mapping[str, Mapping[int, Measured]], out: Path, console: Console
+    comparison: Comparison, measured: Mapping[str, Mapping[int, RunMetrics]], out: Path, console: Console
 ) -> None:
     # Only now: drawing costs a second, and every error of the input is found before it.
     from unigrad.compare.curves import draw
@@ -87,7 +86,7 @@ def _report(
     for line in caption(found):
         console.print(line, markup=False, soft_wrap=not console.is_terminal)
     data = {**_settings(comparison), "runs": _runs(comparison, measured), "statistics": found.as_data()}
-    replace_json(out / "comparison.json", data)
+    replace_json(out / COMPARISON_FILE, data)
     versions = environment()
     made_by = f"unigrad {versions['unigrad']}, torch {versions['torch']}, {versions['platform']}."
     lines = [
@@ -97,7 +96,7 @@ def _report(
     replace_text(out / "comparison.md", "\n".join(lines))
     by_tokens = all(run.config.train.max_tokens for run in comparison.runs)
     draw(measured, out / "curves.png", by_tokens=by_tokens)
-    where = " ".join(shlex.quote(str(out / name)) for name in ("comparison.json", "comparison.md", "curves.png"))
+    where = " ".join(shlex.quote(str(out / name)) for name in (COMPARISON_FILE, "comparison.md", "curves.png"))
     console.print(f"written: {where}", markup=False, soft_wrap=True)
 
 
@@ -121,7 +120,7 @@ def _settings(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _runs(comparison: Comparison, measured: Mapping[str, Mapping[int, Measured]]) -> list[dict[str, Any]]:
+def _runs(comparison: Comparison, measured: Mapping[str, Mapping[int, RunMetrics]]) -> list[dict[str, Any]]:
     rows = []
     for run in comparison.runs:
         found = measured[run.method].get(run.seed)

@@ -6,29 +6,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
-from unigrad.measure.lines import POINTS, draw_line, explained, means, window
-from unigrad.measure.metrics import Measured
+from unigrad.report.panels import POINTS, draw_line, explained, finish, legend, means, panels_of, window
+from unigrad.runs.metrics import Metric, RunMetrics
 
 PANELS = {
     "accuracy": "held-out accuracy",
-    "gate/offline_ratio": "offline ratio: questions trained on their demonstration",
-    "policy/entropy": "entropy of the policy, nats",
-    "response/length_mean": "response length, tokens",
+    Metric.OFFLINE_RATIO: "offline ratio: questions trained on their demonstration",
+    Metric.ENTROPY: "entropy of the policy, nats",
+    Metric.LENGTH_MEAN: "response length, tokens",
 }
-SHARES = ("accuracy", "gate/offline_ratio")
+SHARES = ("accuracy", Metric.OFFLINE_RATIO)
 
 
-def draw(measured: Mapping[str, Mapping[int, Measured]], path: Path, *, by_tokens: bool = False) -> None:
+def draw(measured: Mapping[str, Mapping[int, RunMetrics]], path: Path, *, by_tokens: bool = False) -> None:
     """Write a PNG: a line for each method's mean over its seeds, and a band.
 
     A run of many steps is drawn in means of several steps each. by_tokens: over the tokens generated
     and trained so far, between the runs' own points by interpolation, instead of over steps.
     """
-    figure = Figure(figsize=(11, 7.5), layout="constrained")
-    panels = figure.subplots(2, 2).flat
+    figure, panels = panels_of(len(PANELS), 3.4, most_columns=2)
     steps = {method: max((run.steps for run in runs.values()), default=0) for method, runs in measured.items()}
     # Over steps all lines share their points; over tokens each has its own, or the longest run would blur the others.
     longest = max(steps.values(), default=0)
@@ -44,20 +41,14 @@ def draw(measured: Mapping[str, Mapping[int, Measured]], path: Path, *, by_token
             draw_line(axes, curves, method, number)
         axes.set_title(title, loc="left", fontsize=10)
         axes.set_xlabel("tokens generated and trained" if by_tokens else "step")
-        axes.set_ylim(bottom=0)
-        if metric in SHARES:
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", alpha=0.3)
-    handles, labels = next(iter(figure.axes)).get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
+        finish(axes, is_share=metric in SHARES)
+    legend(figure, panels)
     count = max((len(runs) for runs in measured.values()), default=0)
     figure.suptitle(explained(count, 1 if by_tokens else window(longest)), fontsize=9)
     figure.savefig(path, dpi=120, format="png")
 
 
-def _over_tokens(curves: list[dict[int, float]], runs: Sequence[Measured]) -> list[dict[int, float]]:
+def _over_tokens(curves: list[dict[int, float]], runs: Sequence[RunMetrics]) -> list[dict[int, float]]:
     """The curves at the same numbers of tokens, as far as all of them reach."""
     pairs = [(curve, run.tokens_by_step) for curve, run in zip(curves, runs, strict=True) if curve]
     if not pairs:

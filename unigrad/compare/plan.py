@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unigrad.config import CONFIG_FILE, Config, ConfigError, changed_keys, load_config
+from unigrad.config import Config, changed_keys, load_config
+from unigrad.errors import ConfigError
+from unigrad.runs.folder import CONFIG_FILE, is_finished, is_started
 
 RESERVED = {"output_dir": "--out", "method.name": "--methods", "train.seed": "--seeds and --first-seed"}
 """Keys that a comparison sets itself, and the options that say how."""
@@ -36,11 +38,11 @@ class PlannedRun:
 
     @property
     def is_started(self) -> bool:
-        return (self.folder / CONFIG_FILE).is_file()
+        return is_started(self.folder)
 
     @property
     def is_finished(self) -> bool:
-        return (self.folder / "final").is_dir()
+        return is_finished(self.folder)
 
 
 @dataclass(frozen=True, slots=True)

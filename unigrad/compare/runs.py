@@ -1,4 +1,4 @@
-"""Several runs at once, each a process of its own: started, gone on with, watched and stopped."""
+"""Several runs at once, each a process of its own: started, gone on with, watched, stopped and measured."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from io import BufferedWriter
 from types import FrameType
 
 from unigrad.compare.plan import PlannedRun
-from unigrad.config import ConfigError
+from unigrad.errors import ConfigError
 from unigrad.live import clock
-from unigrad.measure.metrics import measure
+from unigrad.runs.metrics import RunMetrics, measure
 
 TICK_SECONDS = 0.05
 
@@ -154,6 +154,16 @@ def _runs(count: int) -> str:
 def _last_line(run: PlannedRun) -> str:
     lines = run.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1].strip() if lines else "it printed nothing"
+
+
+def measure_all(runs: Sequence[PlannedRun]) -> dict[str, dict[int, RunMetrics]]:
+    """The finished runs' numbers by method and seed; every method is there, even with none."""
+    measured: dict[str, dict[int, RunMetrics]] = {run.method: {} for run in runs}
+    for run in runs:
+        found = measure(run.folder) if run.is_finished else None
+        if found:
+            measured[run.method][run.seed] = found
+    return measured
 
 
 @contextlib.contextmanager

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 
-from unigrad.config import ConfigError
+from unigrad.errors import ConfigError, nearest
+from unigrad.hybrid.methods import METHODS
 
-SETS = {
-    "main": ("hpt", "sft", "grpo", "sft_then_grpo", "luffy", "srft"),
-    "table5": ("hpt", "off_on", "mix_on"),
-    "table6": ("hpt", "hpt_gate1", "hpt_gate2"),
-    "controls": ("hpt", "random_gate", "constant_mix", "drop_failed"),
+SETS: dict[str, tuple[str, ...]] = {
+    name: tuple(method.name for method in METHODS.values() if name in method.sets)
+    for name in dict.fromkeys(name for method in METHODS.values() for name in method.sets)
 }
 """The paper's comparisons by the number of their table, and the controls that a gate must beat."""
 DEFAULT_SET = "main"
@@ -29,7 +27,7 @@ def named_methods(text: str, known: Collection[str]) -> tuple[str, ...]:
     for name in names:
         for each in SETS.get(name, (name,)):
             if each not in known:
-                close = difflib.get_close_matches(each, [*known, *SETS], n=1, cutoff=0.0)
-                raise ConfigError(f"--methods: unknown method {each!r}; did you mean {close[0]!r}?")
+                close = nearest(each, (*known, *SETS))
+                raise ConfigError(f"--methods: unknown method {each!r}; did you mean {close!r}?")
             methods[each] = None
     return tuple(methods)

@@ -7,15 +7,15 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
-from rich import box
-from rich import table as rich_table
+from rich.table import Table
 
 from unigrad.compare.plan import Comparison
-from unigrad.measure.accuracies import Accuracies, accuracies
-from unigrad.measure.intervals import NOTHING, Interval, paired_difference, percent
-from unigrad.measure.metrics import LAST_STEPS, Measured
+from unigrad.live import text_table
+from unigrad.report.tables import REFERENCE
+from unigrad.runs.metrics import LAST_STEPS, RunMetrics
+from unigrad.stats.accuracies import Accuracies, accuracies, accuracies_against
+from unigrad.stats.intervals import NOTHING, Interval, percent
 
-REFERENCE = "hpt"
 BASE = "base"
 
 
@@ -55,16 +55,16 @@ class Statistics:
         return {"base": asdict(self.base), "methods": {name: asdict(each) for name, each in self.methods.items()}}
 
 
-def statistics(comparison: Comparison, measured: Mapping[str, Mapping[int, Measured]]) -> Statistics:
+def statistics(comparison: Comparison, measured: Mapping[str, Mapping[int, RunMetrics]]) -> Statistics:
     """What the measured runs, by method and seed, say of each method."""
     reference = REFERENCE if REFERENCE in comparison.methods else comparison.methods[0]
-    finals = {method: {seed: run.accuracy for seed, run in runs.items()} for method, runs in measured.items()}
+    finals = {method: {seed: run.final for seed, run in runs.items()} for method, runs in measured.items()}
+    compared = accuracies_against(finals, reference)
     # Before training all methods are the same policy: the first that has a seed speaks for it.
     base = {seed: run.base for runs in reversed(list(measured.values())) for seed, run in runs.items() if run.base}
     methods = {
         method: MethodStatistics(
-            accuracies=accuracies([run.final for run in runs.values()]),
-            difference=None if method == reference else paired_difference(finals[method], finals[reference]),
+            *compared[method],
             tokens_generated=_mean(runs, lambda run: run.tokens_generated),
             tokens_trained=_mean(runs, lambda run: run.tokens_trained),
             steps=_mean(runs, lambda run: run.steps),
@@ -82,7 +82,7 @@ def statistics(comparison: Comparison, measured: Mapping[str, Mapping[int, Measu
     return Statistics(comparison, reference, accuracies(list(base.values())), methods, missing, tuple(short))
 
 
-def _mean(runs: Mapping[int, Measured], number: Callable[[Measured], float | None]) -> float | None:
+def _mean(runs: Mapping[int, RunMetrics], number: Callable[[RunMetrics], float | None]) -> float | None:
     found = [value for run in runs.values() if (value := number(run)) is not None]
     return fmean(found) if found else None
 
@@ -160,10 +160,8 @@ def _budget(found: Statistics) -> str:
     return f"{line}, but {', '.join(found.short_of_budget)} came to train.max_steps first."
 
 
-def as_rich(found: Statistics) -> rich_table.Table:
-    table = rich_table.Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for number, heading in enumerate(headings(found)):
-        table.add_column(heading, justify="right" if number else "left", overflow="fold")
+def as_rich(found: Statistics) -> Table:
+    table = text_table(headings(found))
     for row in rows(found):
         table.add_row(*row)
     return table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from unigrad.data.demonstrations import encode_demonstration
@@ -124,60 +124,64 @@ def prepare_problems(
 
     Raises ValueError where no problem is left.
     """
-    prompts = [tuple(encode_prompt(template, problem.problem, tokenizer)) for problem in problems]
-    kept = [
-        (problem, render(template, problem.problem, tokenizer), ids)
-        for problem, ids in zip(problems, prompts, strict=True)
-        if len(ids) <= max_prompt_length
-    ]
+    rendered = [_prompted(problem, template, tokenizer) for problem in problems]
+    kept = [each for each in rendered if len(each.prompt_ids) <= max_prompt_length]
     if not kept:
-        lengths = [len(ids) for ids in prompts]
+        lengths = [len(each.prompt_ids) for each in rendered]
         seen = f"the prompts have {min(lengths)} to {max(lengths)}" if lengths else "there were no problems at all"
         raise ValueError(f"no problem is left within a max_prompt_length of {max_prompt_length} tokens: {seen}")
+    limit = max_demonstration_length
+    solutions = {} if limit is None else _solutions(kept, template, tokenizer)
+    short = {position: each for position, each in solutions.items() if len(each[1]) <= (limit or 0)}
+    demonstrations = _scored(short, kept, scorer)
+    unsolved = next((position for position, each in demonstrations.items() if not each.solved), None)
+    report = PreparationReport(
+        problems=len(problems),
+        max_prompt_length=max_prompt_length,
+        dropped_long_prompts=tuple(each.problem.id for each in rendered if len(each.prompt_ids) > max_prompt_length),
+        demonstrations=len(demonstrations),
+        max_demonstration_length=limit,
+        dropped_long_demonstrations=tuple(kept[each].problem.id for each in solutions if each not in short),
+        demonstrations_solved=sum(each.solved for each in demonstrations.values()),
+        reasons=Counter(each.verdict.reason for each in demonstrations.values()),
+        first_unsolved=None if unsolved is None else (kept[unsolved].problem, demonstrations[unsolved].verdict),
+    )
+    prepared = (replace(each, demonstration=demonstrations.get(position)) for position, each in enumerate(kept))
+    return Prepared(tuple(prepared), report)
 
+
+def _prompted(problem: Problem, template: PromptTemplate, tokenizer: PreTrainedTokenizerBase) -> PreparedProblem:
+    """Without its demonstration yet."""
+    ids = tuple(encode_prompt(template, problem.problem, tokenizer))
+    return PreparedProblem(problem, render(template, problem.problem, tokenizer), ids, None)
+
+
+def _solutions(
+    kept: Sequence[PreparedProblem], template: PromptTemplate, tokenizer: PreTrainedTokenizerBase
+) -> dict[int, tuple[str, tuple[int, ...]]]:
+    """By the positions of their problems, the demonstrations as they would train: as text and as ids."""
     turn = turn_of(template, tokenizer)
-    solutions = [
-        (position, turn.completion(problem.solution), tuple(encode_demonstration(problem.solution, tokenizer, turn)))
-        for position, (problem, _, _) in enumerate(kept)
-        if problem.solution is not None and max_demonstration_length is not None
-    ]
-    limit = max_demonstration_length or 0
-    short = [item for item in solutions if len(item[2]) <= limit]
-    scores = scorer([Attempt(kept[position][0], kept[position][1], solution) for position, solution, _ in short])
-    demonstrations = {
+    return {
+        position: (turn.completion(solution), tuple(encode_demonstration(solution, tokenizer, turn)))
+        for position, each in enumerate(kept)
+        if (solution := each.problem.solution) is not None
+    }
+
+
+def _scored(
+    solutions: Mapping[int, tuple[str, tuple[int, ...]]], kept: Sequence[PreparedProblem], scorer: Scorer
+) -> dict[int, Trajectory]:
+    attempts = [Attempt(kept[each].problem, kept[each].prompt, text) for each, (text, _) in solutions.items()]
+    scores = scorer.finish([scorer.start(attempt) for attempt in attempts])
+    return {
         position: Trajectory(
-            prompt_ids=kept[position][2],
+            prompt_ids=kept[position].prompt_ids,
             completion_ids=ids,
             rollout_logprobs=None,
-            text=solution,
+            text=text,
             truncated=False,
             reward=score.reward,
             verdict=score.verdict,
         )
-        for (position, solution, ids), score in zip(short, scores, strict=True)
+        for (position, (text, ids)), score in zip(solutions.items(), scores, strict=True)
     }
-    report = PreparationReport(
-        problems=len(problems),
-        max_prompt_length=max_prompt_length,
-        dropped_long_prompts=tuple(
-            problem.id for problem, ids in zip(problems, prompts, strict=True) if len(ids) > max_prompt_length
-        ),
-        demonstrations=len(demonstrations),
-        max_demonstration_length=max_demonstration_length,
-        dropped_long_demonstrations=tuple(kept[position][0].id for position, _, ids in solutions if len(ids) > limit),
-        demonstrations_solved=sum(each.solved for each in demonstrations.values()),
-        reasons=Counter(score.verdict.reason for score in scores),
-        first_unsolved=next(
-            (
-                (kept[position][0], score.verdict)
-                for (position, _, _), score in zip(short, scores, strict=True)
-                if not demonstrations[position].solved
-            ),
-            None,
-        ),
-    )
-    prepared = (
-        PreparedProblem(problem, prompt, ids, demonstrations.get(position))
-        for position, (problem, prompt, ids) in enumerate(kept)
-    )
-    return Prepared(tuple(prepared), report)

@@ -7,12 +7,12 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from typing import Any
 
 from unigrad.data.chats import demonstration, is_chat, loaded, question
 from unigrad.data.options import shown_option, with_options
 from unigrad.data.rows import Row, read_rows
+from unigrad.errors import nearest
 from unigrad.types import AnswerKind, Problem
 from unigrad.verify.boxed import last_boxed
 
@@ -72,8 +72,8 @@ def load_problems(
     Raises FileNotFoundError or ValueError: one line that names file, line (or row) and column.
     """
     if unknown := [name for name in columns if name not in CONVENTIONAL_COLUMNS]:
-        nearest = get_close_matches(unknown[0], CONVENTIONAL_COLUMNS, n=1, cutoff=0.0)
-        raise ValueError(f"a problem has no field {unknown[0]!r}; the nearest is {nearest[0]!r}")
+        field = nearest(unknown[0], CONVENTIONAL_COLUMNS)
+        raise ValueError(f"a problem has no field {unknown[0]!r}; the nearest is {field!r}")
     rows = read_rows(source, split=split, subset=subset, limit=limit)
     candidates = {field: _columns_of(field, columns, rows, source) for field in CONVENTIONAL_COLUMNS}
     if "id" not in columns and candidates["id"] == ("extra_info.index",):
@@ -154,8 +154,8 @@ def _nearest_column(column: str, row: Row) -> str:
     for outer, value in row.columns.items():
         if isinstance(value, dict):
             names += [f"{outer}.{inner}" for inner in value]
-    nearest = get_close_matches(column, names, n=1, cutoff=0.5)
-    return (f"the nearest is {nearest[0]!r} of " if nearest else "there are ") + (", ".join(names) or "none")
+    name = nearest(column, names, cutoff=0.5)
+    return (f"the nearest is {name!r} of " if name else "there are ") + (", ".join(names) or "none")
 
 
 def _problem(row: Row, candidates: Mapping[str, tuple[str, ...]], named: Mapping[str, str | None]) -> Problem:

@@ -9,10 +9,11 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
+
+from unigrad.errors import nearest
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet", ".csv", ".csv.gz", ".tsv")
 
@@ -137,8 +138,8 @@ def _nearest_file(path: Path) -> str:
     if not folder.is_dir():
         return f"there is no folder {folder}"
     names = [entry.name for entry in folder.iterdir() if entry.name.endswith(SUFFIXES)]
-    nearest = get_close_matches(path.name, names, n=1, cutoff=0.0)
-    return f"the nearest is {folder / nearest[0]}" if nearest else f"no problem set lies in {folder}"
+    name = nearest(path.name, names)
+    return f"the nearest is {folder / name}" if name else f"no problem set lies in {folder}"
 
 
 def _read_json(path: Path) -> Iterator[tuple[str, int, Any]]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from difflib import get_close_matches
 from functools import cache
 from typing import TYPE_CHECKING
 
-from unigrad.config import one_line
+from unigrad.errors import nearest, one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -32,7 +31,7 @@ class PromptTemplate:
     description: str
 
 
-PROMPT_TEMPLATES: Mapping[str, PromptTemplate] = {
+PROMPT_TEMPLATES: dict[str, PromptTemplate] = {
     template.name: template
     for template in (
         PromptTemplate("plain", "{problem}\n", False, "the problem and a line break"),
@@ -49,6 +48,16 @@ PROMPT_TEMPLATES: Mapping[str, PromptTemplate] = {
 }
 
 
+def register_template(template: PromptTemplate) -> PromptTemplate:
+    """Add a template. Raises ValueError where its name is taken, or its text lacks `{problem}`."""
+    if template.name in PROMPT_TEMPLATES:
+        raise ValueError(f"a prompt template named {template.name!r} is registered already")
+    if PLACEHOLDER not in template.text:
+        raise ValueError(f"the prompt template {template.name!r} lacks {PLACEHOLDER}")
+    PROMPT_TEMPLATES[template.name] = template
+    return template
+
+
 def template_names() -> tuple[str, ...]:
     return tuple(PROMPT_TEMPLATES)
 
@@ -62,10 +71,9 @@ def prompt_template(name_or_text: str) -> PromptTemplate:
         return PROMPT_TEMPLATES[name_or_text]
     if PLACEHOLDER in name_or_text:
         return PromptTemplate("custom", name_or_text, False, "a text of your own")
-    nearest = get_close_matches(name_or_text, PROMPT_TEMPLATES, n=1, cutoff=0.0)[0]
     raise ValueError(
-        f"no prompt template {name_or_text!r}; the nearest is {nearest!r} of {', '.join(PROMPT_TEMPLATES)}, "
-        f"or write a text that contains {PLACEHOLDER}"
+        f"no prompt template {name_or_text!r}; the nearest is {nearest(name_or_text, PROMPT_TEMPLATES)!r} of "
+        f"{', '.join(PROMPT_TEMPLATES)}, or write a text that contains {PLACEHOLDER}"
     )
 
 

@@ -5,6 +5,7 @@ from unigrad.estimator.advantages import kl_in_reward
 from unigrad.estimator.algorithm import Algorithm
 from unigrad.estimator.objective import entropy_bonus, surrogate
 from unigrad.estimator.registry import algorithm, algorithm_names, register
+from unigrad.estimator.weigh import weigh
 
 __all__ = [
     "Algorithm",
@@ -14,4 +15,5 @@ __all__ = [
     "kl_in_reward",
     "register",
     "surrogate",
+    "weigh",
 ]

@@ -67,6 +67,14 @@ def _standardised(
     return torch.where(centred != 0, centred / (std + std_epsilon), 0.0)
 
 
+def _zscores(
+    rewards: Tensor, groups: Tensor, members: Tensor, std_ddof: int, std_epsilon: float, normalise_std: bool
+) -> Tensor:
+    """(R − mean) / (std + ε) over the group's members, or without the division. f[B]."""
+    centred, count = _centred(rewards, groups, members)
+    return _standardised(centred, count, groups, members, std_ddof, std_epsilon) if normalise_std else centred
+
+
 @part("R − mean(R)")
 def group_centred(rewards: Tensor, groups: Tensor, on_policy: Tensor) -> Tensor:
     """R − mean over the on-policy group, undivided by its std (Dr. GRPO, Liu et al., 2025, arXiv:2503.20783). f[B]."""
@@ -75,35 +83,34 @@ def group_centred(rewards: Tensor, groups: Tensor, on_policy: Tensor) -> Tensor:
 
 @part("(R − mean(R)) / std(R)")
 def group_zscore(
-    rewards: Tensor, groups: Tensor, on_policy: Tensor, *, std_ddof: Literal[0, 1] = 1, std_epsilon: float = 1e-6
+    rewards: Tensor,
+    groups: Tensor,
+    on_policy: Tensor,
+    *,
+    std_ddof: Literal[0, 1],
+    std_epsilon: float,
+    normalise_std: bool,
 ) -> Tensor:
     """(R − mean) / (std + ε) over the on-policy group (GRPO, Eq. 5 and 17). f[B].
 
     Conventions differ: `std_ddof` 1 is the sample standard deviation (TRL, verl and oat), 0 the population's; ε is
-    1e-6 as in verl (TRL 1e-4, oat 1e-8). A group of one: 0, as in TRL (verl: R).
+    1e-6 as in verl (TRL 1e-4, oat 1e-8); `normalise_std` False only centres (TRL's `scale_rewards`). A group of one:
+    0, as in TRL (verl: R).
     """
-    centred, count = _centred(rewards, groups, on_policy)
-    return _standardised(centred, count, groups, on_policy, std_ddof, std_epsilon)
+    return _zscores(rewards, groups, on_policy, std_ddof, std_epsilon, normalise_std)
 
 
 @part("(R − mean(R_on∪off)) / std(R_on∪off)")
 def union_zscore(
-    rewards: Tensor,
-    groups: Tensor,
-    *,
-    std_ddof: Literal[0, 1] = 1,
-    std_epsilon: float = 1e-6,
-    normalise_std: bool = True,
+    rewards: Tensor, groups: Tensor, *, std_ddof: Literal[0, 1], std_epsilon: float, normalise_std: bool
 ) -> Tensor:
-    """(R − mean) / (std + ε) over the group's rollouts and demonstrations alike (SRFT, LUFFY: Table 1). f[B].
+    """`group_zscore` over the group's rollouts and demonstrations alike (SRFT, LUFFY: Table 1). f[B].
 
-    `normalise_std` False only centres, as LUFFY's authors' code: 3 failures and a correct demonstration have
-    −0.25 and +0.75. SRFT's authors' code uses no group statistics on rollouts (+0.1·e^H where solved, else −1): not
-    offered.
+    LUFFY's authors' code only centres: 3 failures and a correct demonstration have −0.25 and +0.75. SRFT's authors'
+    code uses no group statistics on rollouts (+0.1·e^H where solved, else −1): not offered.
     """
     everyone = torch.ones_like(rewards, dtype=torch.bool)
-    centred, count = _centred(rewards, groups, everyone)
-    return _standardised(centred, count, groups, everyone, std_ddof, std_epsilon) if normalise_std else centred
+    return _zscores(rewards, groups, everyone, std_ddof, std_epsilon, normalise_std)
 
 
 @part("R − mean(R of the others)")
@@ -122,8 +129,8 @@ def reinforce_pp(
     on_policy: Tensor,
     mask: Tensor | None = None,
     *,
-    std_epsilon: float = 1e-6,
-    batch_statistics: Literal["rows", "tokens"] = "rows",
+    std_epsilon: float,
+    batch_statistics: Literal["rows", "tokens"],
 ) -> Tensor:
     """(R − mean) / (std + ε) over the batch's on-policy rows (REINFORCE++, Hu et al., 2025, arXiv:2501.03262). f[B].
 
@@ -141,7 +148,7 @@ def reinforce_pp(
 
 
 @part("(R − mean(R)) / std(batch)", whole_batch=True)
-def reinforce_pp_baseline(rewards: Tensor, groups: Tensor, on_policy: Tensor, *, std_epsilon: float = 1e-6) -> Tensor:
+def reinforce_pp_baseline(rewards: Tensor, groups: Tensor, on_policy: Tensor, *, std_epsilon: float) -> Tensor:
     """R − mean of the group, over the batch's std of that (REINFORCE++-baseline, Hu et al., 2025). f[B].
 
     The rows' batch mean of group-centred rewards is 0, so nothing is centred twice. verl whitens over tokens, where
@@ -153,7 +160,7 @@ def reinforce_pp_baseline(rewards: Tensor, groups: Tensor, on_policy: Tensor, *,
 
 
 @part("pass@k(R)")
-def pass_at_k(rewards: Tensor, groups: Tensor, on_policy: Tensor, *, pass_k: int = 4) -> Tensor:
+def pass_at_k(rewards: Tensor, groups: Tensor, on_policy: Tensor, *, pass_k: int) -> Tensor:
     """The analytic advantage of pass@k training (Chen et al., 2025, arXiv:2508.10751). f[B].
 
     With N on-policy rows, N⁻ of them unsolved (R ≤ 0): R̄ = 1 − C(N⁻,k)/C(N,k), σ² = R̄(1 − R̄), and
@@ -175,13 +182,7 @@ def pass_at_k(rewards: Tensor, groups: Tensor, on_policy: Tensor, *, pass_k: int
 
 @part("GAE")
 def gae(
-    token_rewards: Tensor,
-    values: Tensor,
-    mask: Tensor,
-    *,
-    gamma: float = 1.0,
-    gae_lambda: float = 0.95,
-    whiten: bool = False,
+    token_rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, gae_lambda: float, whiten: bool
 ) -> Tensor:
     """Generalised advantage estimation (Schulman et al., 2015, arXiv:1506.02438, Eq. 16). f[B,T].
 

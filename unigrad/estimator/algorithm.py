@@ -3,41 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from unigrad.estimator.advantages import at_last_token
-from unigrad.estimator.objective import AGGREGATIONS, Aggregation, entropy_bonus, normaliser, surrogate
-from unigrad.estimator.part import Part, describe, fits
-from unigrad.estimator.references import ratio_of, truncated
-from unigrad.estimator.terms import kl_penalty, trust_region
+from unigrad.errors import did_you_mean
+from unigrad.estimator import statistics
+from unigrad.estimator.objective import entropy_bonus, normaliser, surrogate
+from unigrad.estimator.part import Part
+from unigrad.estimator.references import ratio_of
+from unigrad.options import AGGREGATIONS, Aggregation, Option, all_options, joined
 
-OPTIONAL = {
-    "entropy": "the policy's entropy at each token, f[B,T]",
-    "reference_logp": "log-probs of a frozen reference model, f[B,T]",
-    "engine_logp": "log-probs that the rollout engine gave, f[B,T]",
-    "groups": "question numbers, i[B]",
-    "values": "the value head's estimates, f[B,T]",
-    "mask": "the completions' tokens, b[B,T]",
-}
-"""What only some algorithms read; `Algorithm.needs` says which."""
-AT_WEIGHTS = (
-    "logp",
-    "rollout_logp",
-    "advantages",
-    "mask",
-    "ratio",
-    "stable",
-    "entropy",
-    "reference_logp",
-    "engine_logp",
-)
-AT_ADVANTAGES = ("rewards", "token_rewards", "on_policy", "values", "mask")
+OF_ALL = ("constant_length", "entropy_coefficient")
+"""Options of no part."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,7 +28,8 @@ class Algorithm:
 
     masks: all must hold. correction: log of a factor on the ratio that the masks do not see. shaping: what Â becomes
     once π_θ is known. penalties: what is added to the weight. Of all these, only the parts whose switch is on take
-    part.
+    part. options: where this algorithm's defaults are not those of `unigrad.options`. Raises ValueError, one line, on
+    an option or a statistic that there is not, naming the nearest, and on a value that does not fit.
 
     Shapes: B rows, T tokens; `mask` is true on the completion's tokens, aligned with the log-probs' targets.
     """
@@ -56,48 +39,51 @@ class Algorithm:
     reference: Part
     advantage: Part
     aggregation: Aggregation
-    estimator: str
     masks: tuple[Part, ...] = ()
-    correction: Part | None = truncated
-    shaping: Part = trust_region
-    penalties: tuple[Part, ...] = (kl_penalty,)
+    correction: Part | None = None
+    shaping: Part | None = None
+    penalties: tuple[Part, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        kinds = {name: kind for each in self._parts for name, kind in each.option_types.items()}
-        kinds |= {"constant_length": float, "entropy_coefficient": float}
         if self.aggregation not in AGGREGATIONS:
-            raise ValueError(f"unknown aggregation {self.aggregation!r}{nearest(str(self.aggregation), AGGREGATIONS)}")
-        known = ["aggregation", *kinds]
+            raise ValueError(
+                f"unknown aggregation {self.aggregation!r}{did_you_mean(str(self.aggregation), AGGREGATIONS)}"
+            )
+        known = self.declarations
         for name, value in self.options.items():
-            if name not in kinds:
-                raise ValueError(f"algorithm {self.name!r} has no option {name!r}{nearest(name, known)}")
-            if not fits(value, kinds[name]):
-                raise ValueError(f"option {name} must be {describe(kinds[name])}, not {value!r}")
+            if name not in known:
+                near = did_you_mean(name, ["aggregation", *known])
+                raise ValueError(f"algorithm {self.name!r} has no option {name!r}{near}")
+            known[name].check(value)
         for each in self._parts:
-            there = ("groups", *(AT_ADVANTAGES if each is self.advantage else AT_WEIGHTS))
+            there = statistics.AT_ADVANTAGES if each is self.advantage else statistics.AT_WEIGHTS
             for name in each.statistics:
                 if name not in there:
-                    raise ValueError(f"{each.name} reads {name!r}, which is no statistic there{nearest(name, there)}")
-        if self.options.get("constant_length", 1) < 1:
-            raise ValueError(f"constant_length must be at least 1, not {self.options['constant_length']}")
+                    raise ValueError(
+                        f"{each.name} reads {name!r}, which is no statistic there{did_you_mean(name, there)}"
+                    )
 
     def with_options(self, **options: Any) -> Algorithm:
         """The same algorithm with other options. Raises ValueError on an unknown one, naming the nearest."""
         aggregation = options.pop("aggregation", self.aggregation)
         return dataclasses.replace(self, aggregation=aggregation, options={**self.options, **options})
 
+    @cached_property
+    def declarations(self) -> dict[str, Option]:
+        """Its options by name, but for the aggregation, which is each algorithm's own."""
+        of_all = {option.name: option for option in all_options() if option.name in OF_ALL}
+        return joined(of_all, (option for each in self._parts for option in each.options.values()))
+
     def defaults(self) -> dict[str, Any]:
-        """Every option with its value: the parts' own, the aggregation, and what `options` changed."""
-        own: dict[str, Any] = {"aggregation": self.aggregation, "constant_length": 1024, "entropy_coefficient": 0.0}
-        for each in self._parts:
-            own.update(each.options)
-        return {**own, **self.options}
+        """Every option with its value: the aggregation, the declared defaults, and what `options` changed."""
+        own = {name: option.default for name, option in self.declarations.items()}
+        return {"aggregation": self.aggregation, **own, **self.options}
 
     @property
     def _parts(self) -> tuple[Part, ...]:
-        correction = () if self.correction is None else (self.correction,)
-        return (self.reference, self.advantage, *self.masks, *correction, self.shaping, *self.penalties)
+        some = (self.correction, self.shaping)
+        return (self.reference, self.advantage, *self.masks, *filter(None, some), *self.penalties)
 
     def _active(self, parts: Iterable[Part | None]) -> list[Part]:
         options = self.defaults()
@@ -114,18 +100,13 @@ class Algorithm:
         return any("groups" in each.statistics for each in self._active((self.advantage, self.shaping)))
 
     @property
-    def spans_demonstrations(self) -> bool:
-        """Whether a group's statistics are over its rollouts and demonstrations together (SRFT, LUFFY)."""
-        return "groups" in self.advantage.statistics and "on_policy" not in self.advantage.statistics
-
-    @property
     def needs(self) -> frozenset[str]:
         """The optional statistics that it cannot do without: "values" by `advantages`, the others by `weights`."""
         read = {name for each in self._at_weights for name, required in each.statistics.items() if required}
         read |= {"values"} & set(self.advantage.statistics)
         if self.entropy_coefficient:
             read.add("entropy")
-        return frozenset(read & set(OPTIONAL) - {"mask"})
+        return frozenset(read & set(statistics.OPTIONAL) - {"mask"})
 
     @property
     def whole_batch(self) -> bool:
@@ -158,40 +139,9 @@ class Algorithm:
         question); on_policy b[B] (None: all); values f[B,T] and mask b[B,T] where the algorithm needs them. Raises
         ValueError on shapes that do not fit and on a missing statistic.
         """
-        _check("groups", groups, 1)
-        if not rewards.is_floating_point():
-            raise ValueError(f"rewards must be floating point, got {rewards.dtype}")
-        rewards = rewards.detach()
-        token_rewards = None
-        if mask is not None:
-            _check("mask", mask, 2)
-            _check("mask's rows", mask[:, 0] if mask.shape[1] else groups, 1, like=groups)
-            mask = mask.bool()
-        if rewards.dim() == 2:
-            if mask is None:
-                raise ValueError("rewards by token need the mask")
-            _check("rewards", rewards, 2, like=mask)
-            token_rewards = torch.where(mask, rewards, 0.0)
-            rewards = token_rewards.sum(dim=1)
-        _check("rewards", rewards, 1, like=groups)
-        if token_rewards is None and mask is not None:
-            token_rewards = at_last_token(rewards, mask)
-        if on_policy is None:
-            on_policy = torch.ones_like(rewards, dtype=torch.bool)
-        _check("on_policy", on_policy, 1, like=rewards)
-        if values is not None and mask is not None:
-            _check("values", values, 2, like=mask)
-            values = torch.where(mask, values.detach().to(rewards.dtype), 0.0)
-        statistics = {
-            "rewards": rewards,
-            "token_rewards": token_rewards,
-            "groups": groups,
-            "on_policy": on_policy.bool(),
-            "values": values,
-            "mask": mask,
-        }
-        self._require([self.advantage], statistics)
-        return self.advantage(statistics, self.defaults())
+        given = statistics.at_advantages(rewards, groups, on_policy, values, mask)
+        statistics.require(self.name, [self.advantage], given)
+        return self.advantage(given, self.defaults())
 
     def returns(self, rewards: Tensor, groups: Tensor, *, values: Tensor, mask: Tensor) -> Tensor:
         """What the value head is to predict, f[B,T]: GAE before any whitening, plus the values (λ-returns)."""
@@ -217,58 +167,27 @@ class Algorithm:
         of a frozen reference model; engine_logp f[B,T], what the engine said where rollout_logp is the trainer's own;
         groups i[B]. Raises ValueError on shapes that do not fit and on a missing statistic.
         """
-        _check("logp", logp, 2)
-        _check("mask", mask, 2, like=logp)
-        inside = mask.bool()
-
-        def tokens(name: str, values: Tensor) -> Tensor:
-            _check(name, values, 2, like=logp)
-            # Values outside the mask are padding: whatever they hold must not reach an exp or a sum.
-            return torch.where(inside, values.detach().to(logp.dtype), 0.0)
-
-        rows = logp[:, 0] if logp.shape[1] else logp.new_empty(len(logp))
-        if adv.dim() != 2:
-            _check("adv", adv, 1, like=rows)
-            adv = adv[:, None].expand_as(logp)
-        if groups is not None:
-            _check("groups", groups, 1, like=rows)
         optional = {"entropy": entropy, "reference_logp": reference_logp, "engine_logp": engine_logp}
-        statistics = {
-            "logp": tokens("logp", logp),
-            "rollout_logp": tokens("rollout_logp", logp if rollout_logp is None else rollout_logp),
-            "mask": inside,
-            "groups": groups,
-            **{name: None if given is None else tokens(name, given) for name, given in optional.items()},
-        }
-        self._require(self._at_weights, statistics)
+        given = statistics.at_weights(logp, rollout_logp, adv, mask, groups=groups, **optional)
+        statistics.require(self.name, self._at_weights, given)
         if not logp.numel():
             return torch.zeros_like(logp)
-        return self._weigh(statistics, tokens("adv", adv), inside)
+        return self._weigh(given, mask.bool())
 
-    def _weigh(self, statistics: dict[str, Tensor | None], adv: Tensor, inside: Tensor) -> Tensor:
+    def _weigh(self, given: statistics.Statistics, inside: Tensor) -> Tensor:
         options = self.defaults()
-        statistics["advantages"] = adv
         for each in self._active([self.shaping]):
-            adv = torch.where(inside, each(statistics, options), 0.0)
-            statistics["advantages"] = adv
-        log_ratio = self.reference(statistics, options)
-        statistics["ratio"] = ratio_of(log_ratio)
-        stable = inside
+            given["advantages"] = torch.where(inside, each(given, options), 0.0)
+        log_ratio = self.reference(given, options)
+        given |= {"ratio": ratio_of(log_ratio), "stable": inside}
         for each in self._active(self.masks):
-            stable = stable & each({**statistics, "stable": stable}, options)
+            given["stable"] = given["stable"] & each(given, options)
         for each in self._active([self.correction]):
-            log_ratio = log_ratio + each(statistics, options)
-        weights = torch.where(stable, adv * ratio_of(log_ratio), 0.0)
+            log_ratio = log_ratio + each(given, options)
+        weights = torch.where(given["stable"], given["advantages"] * ratio_of(log_ratio), 0.0)
         for each in self._active(self.penalties):
-            weights = weights + torch.where(inside, each(statistics, options), 0.0)
+            weights = weights + torch.where(inside, each(given, options), 0.0)
         return weights
-
-    def _require(self, parts: Iterable[Part], statistics: Mapping[str, Tensor | None]) -> None:
-        for each in parts:
-            for name, required in each.statistics.items():
-                if required and name in statistics and statistics[name] is None:
-                    name = "mask" if name == "token_rewards" else name
-                    raise ValueError(f"algorithm {self.name!r} needs {name} ({OPTIONAL[name]}) for its {each.name}")
 
     def normaliser(self, lengths: Tensor, denominator: float | None = None) -> Tensor:
         """What each row's token sum is multiplied with, f[B]; see `objective.normaliser`."""
@@ -284,59 +203,49 @@ class Algorithm:
         denominator: float | None = None,
         *,
         entropy: Tensor | None = None,
-        reference_logp: Tensor | None = None,
-        engine_logp: Tensor | None = None,
-        groups: Tensor | None = None,
+        **optional: Tensor | None,
     ) -> Tensor:
         """Scalar with d loss/d logp = −normaliser · w, exactly. Arguments: see `weights` and `normaliser`.
 
         Where `entropy_coefficient` is not 0, it also holds − coefficient · normaliser · the entropy's sum, with its
         gradient.
         """
-        weights = self.weights(
-            logp,
-            rollout_logp,
-            adv,
-            mask,
-            entropy=entropy,
-            reference_logp=reference_logp,
-            engine_logp=engine_logp,
-            groups=groups,
-        )
+        weights = self.weights(logp, rollout_logp, adv, mask, entropy=entropy, **optional)
         coefficients = self.normaliser(mask.sum(dim=1).to(logp.dtype), denominator)
         loss = surrogate(logp, weights, coefficients)
         if not self.entropy_coefficient:
             return loss
         if entropy is None:
-            raise ValueError(
-                f"algorithm {self.name!r} needs entropy ({OPTIONAL['entropy']}) for its entropy_coefficient"
-            )
+            needs = f"needs entropy ({statistics.OPTIONAL['entropy']})"
+            raise ValueError(f"algorithm {self.name!r} {needs} for its entropy_coefficient")
         return loss - self.entropy_coefficient * entropy_bonus(entropy, mask.bool(), coefficients)
 
     def row(self) -> dict[str, Any]:
-        """This algorithm's row of Table 1, as data."""
-        correction = "".join(f" / {each.symbol}" for each in self._active([self.correction]))
-        shaping = "".join(each.symbol.format(self.advantage.symbol) for each in self._active([self.shaping]))
+        """This algorithm's row of Table 1, as data; `optional`: the parts that are off, by the option that says so."""
+        options = self.defaults()
+        shaped = self._active([self.shaping])
         return {
             "name": self.name,
-            "reference": self.reference.symbol + correction,
-            "advantage": shaping or self.advantage.symbol,
+            "reference": " / ".join(each.symbol for each in (self.reference, *self._active([self.correction]))),
+            "advantage": shaped[0].symbol.replace("{}", self.advantage.symbol) if shaped else self.advantage.symbol,
             "mask": " · ".join(each.symbol for each in self._active(self.masks)) or "–",
-            "estimator": self.estimator + "".join(each.symbol for each in self._active(self.penalties)),
+            "estimator": self._formula(),
+            "optional": {
+                each.switch: each.symbol.replace("{}", "Â").strip()
+                for each in self._parts
+                if not each.is_active(options)
+            },
             "source": self.source,
-            "options": self.defaults(),
+            "options": options,
         }
 
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The tail of an error message: the nearest known name, or all of them."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(known)}"
-
-
-def _check(name: str, tensor: Tensor, rank: int, like: Tensor | None = None) -> None:
-    if tensor.dim() != rank:
-        raise ValueError(f"{name} must have rank {rank}, got shape {tuple(tensor.shape)}")
-    if like is not None and tensor.shape != like.shape:
-        raise ValueError(f"{name} must have shape {tuple(like.shape)}, got {tuple(tensor.shape)}")
+    def _formula(self) -> str:
+        """Eq. 6 with the active parts in it; what is no single symbol stands as Â or π_ref, spelled out beside it."""
+        reference, adv = self.reference.symbol, "Â"
+        if self._active([self.correction]) or not (reference == "1" or reference.isidentifier()):
+            reference = "π_ref"
+        if self.advantage.symbol == "1" and not self._active([self.shaping]):
+            adv = "1"
+        stable = "".join(f"·1_{each.symbol}" for each in self._active(self.masks))
+        added = "".join(each.symbol for each in self._active(self.penalties))
+        return f"∇π_θ · {adv}{stable}" + (f"/{reference}" if reference != "1" else "") + added

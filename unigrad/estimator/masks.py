@@ -17,12 +17,7 @@ from unigrad.estimator.part import Part, part
 
 @part("clip")
 def ppo_clip(
-    ratio: Tensor,
-    advantages: Tensor,
-    *,
-    clip_low: float = 0.2,
-    clip_high: float = 0.2,
-    dual_clip: float | None = None,
+    ratio: Tensor, advantages: Tensor, *, clip_low: float, clip_high: float, dual_clip: float | None
 ) -> Tensor:
     """PPO's clip as a mask (§B.3, Eq. 21): 0 where min(r·A, clip(r, 1−low, 1+high)·A) is flat in r.
 
@@ -47,12 +42,7 @@ With an advantage a token, verl clips each by its own sign, as here; TRL average
 
 @part("CIS-mask")
 def cispo_mask(
-    logp: Tensor,
-    rollout_logp: Tensor,
-    advantages: Tensor,
-    *,
-    mask_low: float | None = None,
-    mask_high: float | None = None,
+    logp: Tensor, rollout_logp: Tensor, advantages: Tensor, *, mask_low: float | None, mask_high: float | None
 ) -> Tensor:
     """MiniMax-M1's token mask (arXiv:2506.13585, Eq. 6–7): PPO's clip of the uncapped ratio, with its own bounds.
 
@@ -66,24 +56,22 @@ def cispo_mask(
 
 @part("off-policy-mask", switch="off_policy_delta")
 def off_policy_sequence(
-    logp: Tensor, rollout_logp: Tensor, advantages: Tensor, mask: Tensor, *, off_policy_delta: float | None = None
+    logp: Tensor, rollout_logp: Tensor, advantages: Tensor, mask: Tensor, *, off_policy_delta: float
 ) -> Tensor:
     """DeepSeek-V3.2's (2025): a bad row stops counting once mean_t log(π_old/π_θ) > δ. b[B,T].
 
     The paper takes π_old from the engine that sampled: give that as `rollout_logp`. None: off.
     """
-    assert off_policy_delta is not None  # what the switch says
     drift = (rollout_logp - logp).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True).clamp(min=1)
     return (advantages >= 0) | (drift <= off_policy_delta)
 
 
 @part("top-entropy", switch="high_entropy_share", whole_batch=True)
-def high_entropy(entropy: Tensor, mask: Tensor, *, high_entropy_share: float | None = None) -> Tensor:
+def high_entropy(entropy: Tensor, mask: Tensor, *, high_entropy_share: float) -> Tensor:
     """Only the batch's most uncertain tokens train (Wang et al., 2025, arXiv:2506.01939: a share of 0.2). b[B,T].
 
     At least one token; equal entropies stay together. None: off. TRL's `top_entropy_quantile` is the same share.
     """
-    assert high_entropy_share is not None  # what the switch says
     tokens = entropy[mask]
     return entropy >= _largest(tokens, math.ceil(min(high_entropy_share, 1.0) * tokens.numel()))
 
@@ -96,10 +84,10 @@ def clip_cov(
     mask: Tensor,
     stable: Tensor,
     *,
-    cov_share: float = 2e-4,
-    cov_low: float = 1.0,
-    cov_high: float = 5.0,
-    cov_seed: int = 0,
+    cov_share: float,
+    cov_low: float,
+    cov_high: float,
+    cov_seed: int,
 ) -> Tensor:
     """Clip-Cov (Cui et al., 2025, arXiv:2505.22617): drops a few random tokens of high covariance. b[B,T].
 

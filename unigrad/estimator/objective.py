@@ -5,13 +5,10 @@ Shapes: B rows, T tokens.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor
 
-Aggregation = Literal["token_mean", "sequence_mean", "constant", "token_sum"]
-AGGREGATIONS: tuple[str, ...] = get_args(Aggregation)
+from unigrad.options import Aggregation
 
 
 def normaliser(

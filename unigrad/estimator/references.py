@@ -66,7 +66,7 @@ def one(logp: Tensor) -> Tensor:
 
 
 @part("(π_θ+γ)²/γ")
-def shaped(logp: Tensor, *, shaping_gamma: float = 0.1) -> Tensor:
+def shaped(logp: Tensor, *, shaping_gamma: float) -> Tensor:
     """LUFFY's policy shaping (Yan et al., 2025, arXiv:2504.14945): the ratio is π_θ·f'(π_θ). f[B,T].
 
     With f(x) = x/(x+γ), f'(x) = γ/(x+γ)²: unlikely tokens of a demonstration count more than under π_ref ≡ 1. The
@@ -85,7 +85,7 @@ def uncertain(logp: Tensor) -> Tensor:
 
 
 @part("π_θ/clip(π_θ/π_old)")
-def capped(logp: Tensor, rollout_logp: Tensor, *, cap_low: float = 1.0, cap_high: float = 0.28) -> Tensor:
+def capped(logp: Tensor, rollout_logp: Tensor, *, cap_low: float, cap_high: float) -> Tensor:
     """CISPO's clipped importance weight (MiniMax-M1, 2025, arXiv:2506.13585, Eq. 4–5): no token is dropped. f[B,T].
 
     The ratio is kept within [1 − `cap_low`, 1 + `cap_high`]: relative bounds, as in the paper and in verl; the default
@@ -97,11 +97,10 @@ def capped(logp: Tensor, rollout_logp: Tensor, *, cap_low: float = 1.0, cap_high
 
 
 @part("min(π_old/π_engine, C)", switch="engine_cap")
-def truncated(rollout_logp: Tensor, engine_logp: Tensor, *, engine_cap: float | None = None) -> Tensor:
+def truncated(rollout_logp: Tensor, engine_logp: Tensor, *, engine_cap: float) -> Tensor:
     """log min(π_old/π_engine, C): truncated importance sampling for an engine that differs from the trainer. f[B,T].
 
     (Yao et al., 2025.) A factor on the weight after the masks, so that clips compare π_θ with the trainer's π_old, as
     in verl and TRL: π_ref becomes π_old / min(π_old/π_engine, C). None: off; 2 is usual.
     """
-    assert engine_cap is not None  # what the switch says
     return (rollout_logp - engine_logp).clamp(max=math.log(engine_cap))

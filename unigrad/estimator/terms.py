@@ -21,9 +21,9 @@ def kl_penalty(
     logp: Tensor,
     reference_logp: Tensor,
     *,
-    kl_coefficient: float = 0.0,
-    kl_estimator: Literal["k1", "k2", "k3"] = "k3",
-    kl_clamp: float | None = None,
+    kl_coefficient: float,
+    kl_estimator: Literal["k1", "k2", "k3"],
+    kl_clamp: float | None,
 ) -> Tensor:
     """−c times the derivative of a per-token estimate of KL(π_θ‖π_ref): Schulman's k1, k2, k3. f[B,T].
 
@@ -52,8 +52,8 @@ def kl_cov(
     advantages: Tensor,
     mask: Tensor,
     *,
-    kl_cov_share: float = 2e-4,
-    kl_cov_coefficient: float = 1.0,
+    kl_cov_share: float,
+    kl_cov_coefficient: float,
 ) -> Tensor:
     """KL-Cov (Cui et al., 2025, arXiv:2505.22617): −c·sign(log π_θ/π_old) on few tokens. f[B,T].
 
@@ -65,7 +65,7 @@ def kl_cov(
 
 
 @part("{} − λ·log(π_θ(τ)/π_ref(τ))", switch="trust_region")
-def trust_region(logp: Tensor, reference_logp: Tensor, advantages: Tensor, *, trust_region: float = 0.0) -> Tensor:
+def trust_region(logp: Tensor, reference_logp: Tensor, advantages: Tensor, *, trust_region: float) -> Tensor:
     """Â − λ·log(π_θ(τ)/π_ref(τ)) with λ = `trust_region` (§B.2). f[B,T].
 
     On-policy this is the exact gradient of −λ·KL(π_θ‖π_ref) over whole rows. π_ref is `reference_logp`'s; for TRPO's
@@ -80,13 +80,13 @@ def _mean_entropy(entropy: Tensor, mask: Tensor) -> Tensor:
 
 
 @part("{}·s·e^−H")
-def certain_rows(advantages: Tensor, entropy: Tensor, mask: Tensor, *, sft_weight: float = 0.5) -> Tensor:
+def certain_rows(advantages: Tensor, entropy: Tensor, mask: Tensor, *, sft_weight: float) -> Tensor:
     """Â·s·exp(−H), H the row's mean entropy: SRFT's weight of imitation (arXiv:2506.19767; s = 0.5). f[B,T]."""
     return advantages * sft_weight * torch.exp(-_mean_entropy(entropy, mask))
 
 
 @part("{}·s·e^H where > 0")
-def open_successes(advantages: Tensor, entropy: Tensor, mask: Tensor, *, success_weight: float = 0.1) -> Tensor:
+def open_successes(advantages: Tensor, entropy: Tensor, mask: Tensor, *, success_weight: float) -> Tensor:
     """Â·s·exp(H) where Â > 0, else Â: SRFT's weight of solved rollouts against collapse (s = 0.1). f[B,T].
 
     (arXiv:2506.19767, as HPT's authors implement it: +0.1·e^H for a solved rollout, −1 for a failed one.)
@@ -98,7 +98,7 @@ def open_successes(advantages: Tensor, entropy: Tensor, mask: Tensor, *, success
 
 @part("±β·σ(−margin)", whole_batch=True)
 def preference(
-    logp: Tensor, reference_logp: Tensor, advantages: Tensor, mask: Tensor, groups: Tensor, *, dpo_beta: float = 0.1
+    logp: Tensor, reference_logp: Tensor, advantages: Tensor, mask: Tensor, groups: Tensor, *, dpo_beta: float
 ) -> Tensor:
     """DPO (Rafailov et al., 2023, arXiv:2305.18290, Eq. 7) as an advantage: ±β·σ(−m). f[B,T].
 

@@ -1,22 +1,17 @@
-"""Measuring a policy: sampling, scoring, accuracy, benchmarks. Nothing that this imports imports torch."""
+"""Measuring a policy: accuracy, pass@k, benchmarks. Nothing that this imports imports torch."""
 
-from unigrad.evaluate.accuracy import Accuracy, accuracy
-from unigrad.evaluate.bootstrap import bootstrap_pass_at_k
+from unigrad.evaluate.accuracy import accuracy
 from unigrad.evaluate.exclusive import Exclusive, ExclusiveSolves, exclusive_solves
-from unigrad.evaluate.pass_rates import pass_at_k
-from unigrad.evaluate.sampling import Rollouts, sample_and_score
-from unigrad.evaluate.scoring import RewardFunctionScorer, VerifierScorer
+from unigrad.runs.metrics import Accuracy
+from unigrad.stats.bootstrap import bootstrap_pass_at_k
+from unigrad.stats.pass_rates import pass_at_k
 
 __all__ = [
     "Accuracy",
     "Exclusive",
     "ExclusiveSolves",
-    "RewardFunctionScorer",
-    "Rollouts",
-    "VerifierScorer",
     "accuracy",
     "bootstrap_pass_at_k",
     "exclusive_solves",
     "pass_at_k",
-    "sample_and_score",
 ]

@@ -4,22 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from unigrad.data import PreparedProblem
-from unigrad.evaluate.sampling import Rollouts
-
-
-@dataclass(frozen=True, slots=True)
-class Accuracy:
-    """The mean over problems of the share of their samples that is right (avg@k); by level where problems have one."""
-
-    accuracy: float
-    by_level: dict[int, float]
-
-    def metrics(self, suite: str) -> dict[str, float]:
-        levels = {f"eval/{suite}/level_{level}": share for level, share in sorted(self.by_level.items())}
-        return {f"eval/{suite}/accuracy": self.accuracy, **levels}
+from unigrad.rollout import Rollouts
+from unigrad.runs.metrics import Accuracy
 
 
 def accuracy(problems: Sequence[PreparedProblem], rollouts: Rollouts) -> Accuracy:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unigrad.config import ConfigError, one_line
 from unigrad.data import load_problems
 from unigrad.data.rows import read_rows
 from unigrad.data.tiny import tiny_problems
+from unigrad.errors import ConfigError, one_line
 from unigrad.evaluate.suites import TINY, Benchmark
 from unigrad.types import Problem
 

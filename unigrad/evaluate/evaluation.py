@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from unigrad.config import ConfigError, one_line
 from unigrad.data import prompt_template
+from unigrad.errors import ConfigError, one_line
 from unigrad.evaluate import folder as files
 from unigrad.evaluate.benchmark_problems import BenchmarkProblems, load_benchmark
 from unigrad.evaluate.completions import append, read, written
 from unigrad.evaluate.exclusive import exclusive_solves, shared_benchmarks
 from unigrad.evaluate.own_run import as_trained
 from unigrad.evaluate.progress import Display
-from unigrad.evaluate.protocol import AUTO, Protocol, differences, fingerprint, model_label
+from unigrad.evaluate.protocol import AUTO, LEFT_OPEN, Protocol, differences, fingerprint, model_label
 from unigrad.evaluate.recorder import Recorder
 from unigrad.evaluate.results import averages, benchmark_results, method_of_intervals, tally
 from unigrad.evaluate.suites import Benchmark, Suite, requested
@@ -27,7 +27,7 @@ from unigrad.evaluate.table import show, show_exclusive
 from unigrad.files import replace_json
 from unigrad.live import table_console
 from unigrad.types import NoBox
-from unigrad.verify import Submission, Verifier
+from unigrad.verify import Submission, Verifier, VerifierScorer
 from unigrad.versions import changed, environment
 
 if TYPE_CHECKING:
@@ -138,14 +138,7 @@ def _completed(protocol: Protocol, model: str, sampled: Mapping[str, Any] | None
     """`protocol` as the model's run has it, or as `sampled` (settings.json) says of completions that are there."""
     if sampled is None:
         return as_trained(protocol, model)
-    left_open = {
-        "prompt_template": protocol.prompt_template == AUTO,
-        "stop": protocol.stop is None,
-        "no_box": protocol.no_box is None,
-    }
-    return replace(
-        protocol, **{key: sampled["protocol"].get(key) for key, is_open in left_open.items() if is_open}
-    ), None
+    return protocol.completed(**{key: sampled["protocol"].get(key) for key in LEFT_OPEN}), None
 
 
 def _check_template(name: str) -> None:
@@ -276,13 +269,14 @@ def _sample_all(work: Sequence[tuple[Task, BenchmarkSampler]], verifier: Verifie
         if task.path.is_file():
             os.truncate(task.path, end)
         there.append(found)
+    scorer = VerifierScorer(verifier)
     with Display(say, sum(task.size for task, _ in work), sum(map(len, there)), label) as display:
         for (task, sampler), found in zip(work, there, strict=True):
-            recorder = Recorder(task.path, found, verifier, partial(display.advance, task.benchmark.name))
+            recorder = Recorder(task.path, found, scorer, partial(display.advance, task.benchmark.name))
             ids = task.ids
             for chunk in sampler.chunks:
                 if not found.issuperset(chunk.pairs(ids)):
-                    sampler.sample(chunk, recorder.add)
+                    sampler.sample(chunk, scorer, recorder.add)
                     recorder.write()
                     display.chunk_ended()
 

@@ -8,7 +8,7 @@ from math import comb
 from pathlib import Path
 from typing import Any
 
-from unigrad.config import ConfigError
+from unigrad.errors import ConfigError
 from unigrad.evaluate.folder import read_results
 
 EXPLAINED = "Solved: more than half of the samples right. p: McNemar's exact test, two-sided."

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from unigrad.config import ConfigError
+from unigrad.errors import ConfigError
 
 SETTINGS_FILE = "settings.json"
 RESULTS_FILE = "results.json"

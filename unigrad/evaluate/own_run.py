@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
-from unigrad.config import CONFIG_FILE, Config, ConfigError, load_config
-from unigrad.evaluate.protocol import AUTO, Protocol, is_saved_model
+from unigrad.config import Config, load_config
+from unigrad.errors import ConfigError
+from unigrad.evaluate.protocol import AUTO, Protocol
+from unigrad.runs.folder import CONFIG_FILE, is_saved_model
 
 
 def as_trained(protocol: Protocol, model: str) -> tuple[Protocol, str | None]:
@@ -25,13 +26,7 @@ def as_trained(protocol: Protocol, model: str) -> tuple[Protocol, str | None]:
         config = load_config(str(file))
     except ConfigError as error:
         raise ConfigError(f"{error}; without it, give --prompt-template, --stop and --no-box") from error
-    template, stop = protocol.prompt_template, protocol.stop
-    completed = replace(
-        protocol,
-        prompt_template=config.data.prompt_template if template == AUTO else template,
-        stop=config.rollout.stop if stop is None else stop,
-        no_box=protocol.no_box or config.verify.no_box,
-    )
+    completed = protocol.completed(config.data.prompt_template, config.rollout.stop, config.verify.no_box)
     stops = f", stop {', '.join(map(repr, completed.stop))}" if completed.stop else ""
     no_box = "" if completed.no_box == "last_number" else f", no box: {completed.no_box}"
     return completed, f"as {file} has it: prompt template {completed.prompt_template!r}{stops}{no_box}"

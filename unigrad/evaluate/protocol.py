@@ -4,60 +4,70 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from unigrad.config import ConfigError
+from unigrad.config import Config
 from unigrad.data.tiny import MODEL_PATH
+from unigrad.runs.folder import is_saved_model
 from unigrad.types import NoBox
 
 MAX_COMPLETION_LENGTH = 8192
 AUTO = "auto"
+LEFT_OPEN = ("prompt_template", "stop", "no_box")
 
 _MODEL_FILES = frozenset((".safetensors", ".bin", ".gguf", ".json", ".jinja", ".model", ".txt"))
 _BLOCKS, _BLOCK_BYTES = 64, 4096
-_POSITIVE = (
-    "max_completion_length", "samples", "limit", "max_concurrent_tokens", "rope_theta", "max_position_embeddings",
-)  # fmt: skip
+_DEFAULTS = Config().flat()
+
+
+def _of_key(key: str, **default: Any) -> Any:
+    """A field that is this key of the configuration, whose default it has unless another is given."""
+    return field(**{"default": _DEFAULTS[key], **default}, metadata={"key": key})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
-    """§4.1: temperature 0.6, top-p 0.95, up to 8,192 tokens.
+    """What an evaluation takes of the configuration, each field a key of it that says what it means.
 
-    max_completion_length: None is 8,192, or what the model's positions leave. samples: None is each benchmark's own.
-    stop: strings that end a completion; None leaves them open, as AUTO does the prompt template, for `as_trained`.
-    no_box: what a completion without a box is judged by (`verify.no_box`); None leaves it open in the same way.
+    AUTO, and None for stop and no_box, leave these open for `completed`.
     """
 
-    temperature: float = 0.6
-    top_p: float = 0.95
-    max_completion_length: int | None = None
-    samples: int | None = None
-    prompt_template: str = AUTO
-    stop: tuple[str, ...] | None = None
-    no_box: NoBox | None = None
-    limit: int | None = None
-    seed: int = 0
-    device: str = "auto"
-    dtype: str = "auto"
-    max_concurrent_tokens: int = 65536
-    rope_theta: float | None = None
-    max_position_embeddings: int | None = None
+    temperature: float = _of_key("eval.temperature")
+    top_p: float = _of_key("eval.top_p")
+    max_completion_length: int | None = _of_key("eval.max_completion_length")
+    samples: int | None = _of_key("eval.num_generations")
+    prompt_template: str = _of_key("data.prompt_template", default=AUTO)
+    stop: tuple[str, ...] | None = _of_key("rollout.stop", default=None)
+    no_box: NoBox | None = _of_key("verify.no_box", default=None)  # noqa: RUF009
+    limit: int | None = _of_key("data.max_eval_problems")
+    seed: int = _of_key("eval.seed", default=0)
+    device: str = _of_key("model.device")
+    dtype: str = _of_key("model.dtype")
+    max_concurrent_tokens: int = _of_key("rollout.max_concurrent_tokens")
+    rope_theta: float | None = _of_key("model.rope_theta")
+    max_position_embeddings: int | None = _of_key("model.max_position_embeddings")
 
-    def __post_init__(self) -> None:
-        """Raises ConfigError on a number out of its range."""
-        if not 0 <= self.temperature < float("inf"):
-            raise ConfigError(f"--temperature {self.temperature}: must be at least 0 (0: greedy)")
-        if not 0 < self.top_p <= 1:
-            raise ConfigError(f"--top-p {self.top_p}: must be above 0 and at most 1")
-        if not all(self.stop or ()):
-            raise ConfigError("--stop '': must not be empty")
-        for name in _POSITIVE:
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError(f"--{name.replace('_', '-')} {value}: must be above 0")
+    @classmethod
+    def keys(cls) -> dict[str, str]:
+        """The configuration's key of each field, by the field's name."""
+        return {each.name: each.metadata["key"] for each in fields(cls)}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Protocol:
+        """From values by the configuration's keys; null is the default."""
+        given = {name: values.get(key) for name, key in cls.keys().items()}
+        return cls(**{name: value for name, value in given.items() if value is not None})
+
+    def completed(self, prompt_template: str, stop: tuple[str, ...], no_box: NoBox) -> Protocol:
+        """With these where it leaves them open."""
+        return replace(
+            self,
+            prompt_template=prompt_template if self.prompt_template == AUTO else self.prompt_template,
+            stop=stop if self.stop is None else self.stop,
+            no_box=self.no_box or no_box,
+        )
 
     @property
     def longest_completion(self) -> int:
@@ -75,11 +85,6 @@ class Protocol:
             "stop": list(self.stop or ()),
             "no_box": self.judged_by,
         }
-
-
-def is_saved_model(path: Path) -> bool:
-    """Whether a folder is called as a run calls those of its models."""
-    return path.name == "final" or path.name.startswith("checkpoint-")
 
 
 def model_label(model: str) -> str:

@@ -9,10 +9,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from unigrad.evaluate.bootstrap import CONFIDENCE, RESAMPLES, Floats, bootstrap_pass_at_k, interval, resampled_means
 from unigrad.evaluate.completions import Sample, read
-from unigrad.evaluate.pass_rates import pass_at_k, powers_of_two
 from unigrad.evaluate.suites import Benchmark, Suite
+from unigrad.stats import CONFIDENCE
+from unigrad.stats.bootstrap import RESAMPLES, Floats, bootstrap_pass_at_k, interval, resampled_means
+from unigrad.stats.pass_rates import pass_at_k, powers_of_two
 from unigrad.types import Problem, Reason
 
 

@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from unigrad.config import ConfigError
-from unigrad.data import PromptTemplate, encode_prompt, prompt_template, render, turn_of
+from unigrad.data import PreparedProblem, PromptTemplate, encode_prompt, prompt_template, render, turn_of
 from unigrad.data.tiny import MODEL_PATH
+from unigrad.errors import ConfigError
 from unigrad.evaluate.completions import BLOCK, Chunk, cut
 from unigrad.evaluate.protocol import AUTO, Protocol
-from unigrad.evaluate.recorder import Sampled
 from unigrad.evaluate.suites import Benchmark
 from unigrad.policy import Policy, load_policy
-from unigrad.rollout import Completion, Engine, Prompt, Sampling, TorchEngine
-from unigrad.types import Problem
+from unigrad.rollout import Engine, Sampled, Sampling, roll_out
+from unigrad.rollout.engines import engine_builder
+from unigrad.types import Problem, Scorer
 
 ROUNDS = 4
 """How often a chunk fills the cache: more wastes less at the end of each chunk, and a kill costs more."""
@@ -27,7 +27,7 @@ CPU_WORK, CPU_ROWS = 4e12, 8
 faster there, and what a kill costs grows with the chunk."""
 
 
-def load_model(model: str, protocol: Protocol) -> tuple[Policy, TorchEngine]:
+def load_model(model: str, protocol: Protocol) -> tuple[Policy, Engine]:
     """Raises ValueError or OSError on whatever is wrong with the model, its tokenizer, the device or the dtype."""
     policy = load_policy(
         str(MODEL_PATH) if model == "tiny" else model,
@@ -36,13 +36,7 @@ def load_model(model: str, protocol: Protocol) -> tuple[Policy, TorchEngine]:
         rope_theta=protocol.rope_theta,
         max_position_embeddings=protocol.max_position_embeddings,
     )
-    engine = TorchEngine(
-        policy.model,
-        policy.tokenizer,
-        max_concurrent_tokens=protocol.max_concurrent_tokens,
-        compute_dtype=policy.compute_dtype,
-    )
-    return policy, engine
+    return policy, engine_builder("torch")(policy, protocol.max_concurrent_tokens)
 
 
 def facts(policy: Policy) -> dict[str, Any]:
@@ -70,15 +64,21 @@ class BenchmarkSampler:
     ) -> None:
         """Raises ValueError where the template does not go with the tokenizer, or a prompt or its completion does not
         fit the model or the cache."""
-        self._tokenizer = policy.tokenizer
         self._engine = engine
         self._seed = protocol.seed
-        self._problems = problems
         self.benchmark = benchmark
         self.template = _template(protocol, benchmark, policy.tokenizer)
-        self._prompt_ids = [tuple(encode_prompt(self.template, each.problem, policy.tokenizer)) for each in problems]
-        for problem, ids in zip(problems, self._prompt_ids, strict=True):
-            policy.check_embedded(ids, f"{benchmark.name}: the prompt of problem {problem.id}")
+        self._problems = [
+            PreparedProblem(
+                problem=each,
+                prompt=render(self.template, each.problem, policy.tokenizer),
+                prompt_ids=tuple(encode_prompt(self.template, each.problem, policy.tokenizer)),
+                demonstration=None,
+            )
+            for each in problems
+        ]
+        for each in self._problems:
+            policy.check_embedded(each.prompt_ids, f"{benchmark.name}: the prompt of problem {each.problem.id}")
         end = turn_of(self.template, policy.tokenizer).end_id
         self._sampling = Sampling(
             num_generations=samples,
@@ -88,28 +88,24 @@ class BenchmarkSampler:
             stop=protocol.stop or (),
             stop_token_ids=() if end is None else (end,),
         )
-        longest = _longest_row(self._prompt_ids, policy.max_positions, protocol, benchmark.name)
+        prompts = [each.prompt_ids for each in self._problems]
+        longest = _longest_row(prompts, policy.max_positions, protocol, benchmark.name)
         rows = ROUNDS * (protocol.max_concurrent_tokens // longest)
         if policy.device.type == "cpu":
             rows = min(rows, max(CPU_ROWS, int(CPU_WORK / (longest * policy.model.num_parameters()))))
         self.chunks = cut(len(problems), samples, rows)
 
-    def sample(self, chunk: Chunk, take: Callable[[Sampled], None]) -> None:
+    def sample(self, chunk: Chunk, scorer: Scorer, take: Callable[[Problem, int, Sampled], None]) -> None:
         """Give each of the chunk's completions to `take` as it ends."""
+        problems = self._problems[chunk.start : chunk.stop]
+
+        def sampled(each: Sampled) -> None:
+            take(problems[each.problem].problem, chunk.first + each.index, each)
+
         # The engine counts samples from 0 in each call, so a later block goes by another key.
         block = f"#{chunk.first // BLOCK}" if chunk.first else ""
-        problems = {f"{each.id}{block}": each for each in self._problems[chunk.start : chunk.stop]}
-
-        def ended(prompt: Prompt, index: int, completion: Completion) -> None:
-            text, tokens = completion.text(self._tokenizer), len(completion.token_ids)
-            take(Sampled(problems[prompt.key], chunk.first + index, text, tokens, completion.truncated))
-
-        self._engine.generate(
-            [Prompt(key, ids) for key, ids in zip(problems, self._prompt_ids[chunk.start : chunk.stop], strict=True)],
-            replace(self._sampling, num_generations=chunk.count),
-            self._seed,
-            ended,
-        )
+        keyed = [replace(each, problem=replace(each.problem, id=f"{each.problem.id}{block}")) for each in problems]
+        roll_out(self._engine, scorer, keyed, replace(self._sampling, num_generations=chunk.count), self._seed, sampled)
 
 
 def _template(protocol: Protocol, benchmark: Benchmark, tokenizer: PreTrainedTokenizerBase) -> PromptTemplate:

@@ -5,14 +5,13 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unigrad.config import ConfigError
 from unigrad.data.rows import SUFFIXES
+from unigrad.errors import ConfigError, nearest
 from unigrad.evaluate.hub_rows import arc_problem, gpqa_problem, olympiad_problem
 from unigrad.types import AnswerKind
 
@@ -42,7 +41,7 @@ class Benchmark:
     path: Path | None = None
 
 
-BENCHMARKS: Mapping[str, Benchmark] = {
+BENCHMARKS: dict[str, Benchmark] = {
     benchmark.name: benchmark
     for benchmark in (
         Benchmark(name="aime24", title="AIME 24", samples=32, hub="HuggingFaceH4/aime_2024", split="train"),
@@ -68,11 +67,29 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 }  # fmt: skip
 """In the paper's order. The hub's GPQA is gated: it needs a login and the authors' consent."""
 
-SUITES: Mapping[str, tuple[str, ...]] = {
+SUITES: dict[str, tuple[str, ...]] = {
     "paper": ("aime24", "aime25", "amc", "math500", "minerva", "olympiadbench"),
     "ood": ("arc_c", "gpqa_diamond"),
 }
 """Tables 2 and 3: each suite has an average of its own."""
+
+
+def register_suite(name: str, benchmarks: Sequence[Benchmark | str]) -> None:
+    """Add a suite of these benchmarks, new ones or names of those that are there.
+
+    Raises ValueError where the suite's or a new benchmark's name is taken, or a benchmark's is unknown.
+    """
+    new = [each for each in benchmarks if isinstance(each, Benchmark)]
+    for each in (name, *(benchmark.name for benchmark in new)):
+        if each in SUITES or each in BENCHMARKS:
+            raise ValueError(f"a suite or benchmark named {each!r} is registered already")
+    names = tuple(each.name if isinstance(each, Benchmark) else each for each in benchmarks)
+    known = {**BENCHMARKS, **{each.name: each for each in new}}
+    for each in names:
+        if each not in known:
+            raise ValueError(f"suite {name!r}: no benchmark {each!r}; did you mean {nearest(each, known)!r}?")
+    BENCHMARKS.update(known)
+    SUITES[name] = names
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +130,8 @@ def _benchmarks(item: str) -> tuple[Benchmark, ...]:
     if path.exists() or "/" in item or item.endswith(SUFFIXES):
         name = path.name.split(".")[0]
         return (Benchmark(name=name, title=name, path=path),)
-    nearest = difflib.get_close_matches(item, (*SUITES, *BENCHMARKS), n=1, cutoff=0.0)
+    names = (*SUITES, *BENCHMARKS)
     raise ConfigError(
-        f"unknown suite {item!r}; did you mean {nearest[0]!r}? There are: {', '.join((*SUITES, *BENCHMARKS))}, "
+        f"unknown suite {item!r}; did you mean {nearest(item, names)!r}? There are: {', '.join(names)}, "
         "or the path of a problem file"
     )

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from unigrad.evaluate.bootstrap import CONFIDENCE
 from unigrad.evaluate.exclusive import EXPLAINED, Exclusive, ExclusiveSolves
 from unigrad.evaluate.results import table_columns
+from unigrad.live import text_table
+from unigrad.stats import CONFIDENCE
 
 _QUIET_REASONS = ("right", "wrong")
 
@@ -32,9 +32,8 @@ def show(results: Mapping[str, Any], console: Console) -> None:
 def show_exclusive(found: Mapping[str, ExclusiveSolves], first: str, second: Path, console: Console) -> None:
     """Print Table 4."""
     for solves in found.values():
-        table = _table(f"{solves.title}: solved by {first} alone (+), by {second} alone (−)")
         parts = solves.parts
-        _add_columns(table, ["", *parts])
+        table = text_table(["", *parts], f"{solves.title}: solved by {first} alone (+), by {second} alone (−)")
         rows: dict[str, Callable[[Exclusive], str]] = {
             "N": lambda each: str(each.problems),
             "solved": lambda each: f"+{each.first}/−{each.second}",
@@ -48,8 +47,7 @@ def show_exclusive(found: Mapping[str, ExclusiveSolves], first: str, second: Pat
 
 def _accuracies(results: Mapping[str, Any]) -> Table:
     columns = [(title, part) for _, title, part in table_columns(results)]
-    table = _table("accuracy, %")
-    _add_columns(table, ["model", *(title for title, _ in columns)])
+    table = text_table(["model", *(title for title, _ in columns)], "accuracy, %")
     table.add_row(results["label"], *(_percent(part["accuracy"]) for _, part in columns))
     table.add_row("95% interval", *(_interval(part["interval"]) for _, part in columns))
     table.add_row("problems", *(str(part.get("problems", "")) for _, part in columns))
@@ -61,8 +59,7 @@ def _accuracies(results: Mapping[str, Any]) -> Table:
 def _levels(results: Mapping[str, Any]) -> Table:
     benchmarks = [benchmark for benchmark in results["benchmarks"].values() if benchmark["by_level"]]
     levels = sorted({level for benchmark in benchmarks for level in benchmark["by_level"]}, key=int)
-    table = _table("accuracy by level, % (problems)")
-    _add_columns(table, ["", *(f"level {level}" for level in levels)])
+    table = text_table(["", *(f"level {level}" for level in levels)], "accuracy by level, % (problems)")
     for benchmark in benchmarks:
         parts = [benchmark["by_level"].get(level) for level in levels]
         table.add_row(
@@ -75,8 +72,7 @@ def _levels(results: Mapping[str, Any]) -> Table:
 def _pass_curves(results: Mapping[str, Any]) -> Table:
     benchmarks = [benchmark for benchmark in results["benchmarks"].values() if "pass_at_k" in benchmark]
     ks = max((benchmark["pass_at_k"] for benchmark in benchmarks), key=len)
-    table = _table("pass@k, %")
-    _add_columns(table, ["k", *ks])
+    table = text_table(["k", *ks], "pass@k, %")
     for benchmark in benchmarks:
         curve = benchmark["pass_at_k"]
         table.add_row(benchmark["title"], *(_percent(curve[k]["value"]) if k in curve else "" for k in ks))
@@ -111,15 +107,6 @@ def _remarks(results: Mapping[str, Any]) -> Iterator[str]:
         f"temperature {protocol['temperature']}, top-p {protocol['top_p']}, {limit}, seed {protocol['seed']}; "
         f"prompts: {prompts}; intervals: bootstrap over problems"
     )
-
-
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-
-
-def _add_columns(table: Table, headings: list[str]) -> None:
-    for number, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if number else "left", overflow="fold")
 
 
 def _percent(share: float | None) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
+
+from unigrad.errors import nearest
+from unigrad.options import METHOD_OPTIONS, joined, of_parameter
 
 
 class Gate(Protocol):
@@ -89,11 +91,23 @@ GATES: dict[str, Callable[..., Gate]] = {
 }
 
 
+def register_gate(build: Callable[..., Gate]) -> Callable[..., Gate]:
+    """Add a gate under its function's name; its keyword parameters, each with type and default, are its options.
+
+    Raises ValueError where the name is taken.
+    """
+    if build.__name__ in GATES:
+        raise ValueError(f"a gate named {build.__name__!r} is registered already")
+    parameters = inspect.signature(build).parameters.values()
+    METHOD_OPTIONS.update(joined(METHOD_OPTIONS, [of_parameter(build, each) for each in parameters]))
+    GATES[build.__name__] = build
+    return build
+
+
 def gate(name: str, **options: Any) -> Gate:
     """The gate of this name. Raises ValueError on an unknown name or option, naming the nearest."""
     if name not in GATES:
-        close = difflib.get_close_matches(name, GATES, n=1, cutoff=0.0)
-        raise ValueError(f"unknown gate {name!r}; did you mean {close[0]!r}?")
+        raise ValueError(f"unknown gate {name!r}; did you mean {nearest(name, GATES)!r}?")
     unknown = options.keys() - gate_options(name)
     if unknown:
         raise ValueError(f"gate {name!r} takes no option {', '.join(map(repr, sorted(unknown)))}")

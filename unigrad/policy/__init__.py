@@ -1,8 +1,7 @@
-"""The policy π_θ: loading, token log-probs, and the layout of rows in micro-batches."""
+"""The policy π_θ: loading, and the log-probs of tokens."""
 
 from __future__ import annotations
 
-from unigrad.policy.layout import micro_batches
 from unigrad.policy.loading import find_architecture, load_policy
 from unigrad.policy.logprobs import token_logprobs
 from unigrad.policy.policy import Policy, TokenStatistics
@@ -14,6 +13,5 @@ __all__ = [
     "clipped_value_loss",
     "find_architecture",
     "load_policy",
-    "micro_batches",
     "token_logprobs",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import logging
 from pathlib import Path
@@ -20,9 +19,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from unigrad.batch import Sequences, padded
+from unigrad.errors import nearest, one_line
 from unigrad.policy import transformers_api
 from unigrad.policy.architecture import bundled_architectures, override_rope
-from unigrad.policy.policy import Policy
+from unigrad.policy.policy import Policy, TokenStatistics
 from unigrad.versions import warn_of_untested
 
 DEVICES = ("cuda", "mps", "cpu")
@@ -102,7 +103,7 @@ def find_architecture(
         with transformers_api.quiet():
             config = AutoConfig.from_pretrained(**source) if source else _bundled(name_or_path)
     except (OSError, KeyError) as error:
-        raise ValueError(f"cannot read the config of {name_or_path}: {_one_line(error)}") from error
+        raise ValueError(f"cannot read the config of {name_or_path}: {one_line(error)}") from error
     override_rope(config, rope_theta=rope_theta, max_position_embeddings=max_position_embeddings)
     return config, found
 
@@ -110,10 +111,9 @@ def find_architecture(
 def _bundled(name: str) -> PreTrainedConfig:
     bundled = bundled_architectures()
     if name not in bundled:
-        nearest = difflib.get_close_matches(name, bundled, n=1, cutoff=0.0)[0]
         raise ValueError(
             f"the architecture of {name} is not known here: it is not in the local cache, and among the bundled ones "
-            f"the nearest is {nearest!r}; give a folder with its config.json"
+            f"the nearest is {nearest(name, bundled)!r}; give a folder with its config.json"
         )
     return bundled[name]
 
@@ -129,8 +129,7 @@ def choose_device(device: str) -> torch.device:
         return torch.device(available[0])
     kind, _, index = device.partition(":")
     if kind not in DEVICES or (index and not index.isdecimal()):
-        nearest = difflib.get_close_matches(kind, ("auto", *DEVICES), n=1, cutoff=0)[0]
-        raise ValueError(f"unknown device {device!r}; did you mean {nearest!r}?")
+        raise ValueError(f"unknown device {device!r}; did you mean {nearest(kind, ('auto', *DEVICES))!r}?")
     if kind not in available or int(index or 0) >= getattr(torch, kind).device_count():
         raise ValueError(f"device {device!r} is not on this machine; it has {', '.join(available)}")
     return torch.device(device)
@@ -149,8 +148,7 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
             "dtype 'float16' overflows without loss scaling, which this trainer does not do; use 'bfloat16'"
         )
     if dtype not in DTYPES:
-        nearest = difflib.get_close_matches(dtype, ("auto", *DTYPES), n=1, cutoff=0)[0]
-        raise ValueError(f"unknown dtype {dtype!r}; did you mean {nearest!r}?")
+        raise ValueError(f"unknown dtype {dtype!r}; did you mean {nearest(dtype, ('auto', *DTYPES))!r}?")
     return DTYPES[dtype]
 
 
@@ -193,8 +191,8 @@ def _nearest_name(path: Path) -> str:
     if path.exists():
         return ""
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    nearest = difflib.get_close_matches(path.name, siblings, n=1)
-    return f"; did you mean {path.parent / nearest[0]}?" if nearest else ""
+    name = nearest(path.name, siblings, cutoff=0.6)
+    return f"; did you mean {path.parent / name}?" if name else ""
 
 
 def _nearest_model(folder: Path) -> str:
@@ -217,7 +215,7 @@ def _load(
             **source, **options, output_loading_info=True, ignore_mismatched_sizes=True
         )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        raise ValueError(f"cannot load the model {name}: {_one_line(error)}{_nearest_name(Path(name))}") from error
+        raise ValueError(f"cannot load the model {name}: {one_line(error)}{_nearest_name(Path(name))}") from error
     if info["mismatched_keys"]:
         key, found, expected = sorted(info["mismatched_keys"])[0]
         raise ValueError(f"{name}: {key} has shape {[*found]} in the weights, but {[*expected]} by the config")
@@ -233,13 +231,8 @@ def _load(
     try:
         tokenizer = AutoTokenizer.from_pretrained(**source)
     except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
-        raise ValueError(f"{name} has no tokenizer that loads, such as tokenizer.json: {_one_line(error)}") from error
+        raise ValueError(f"{name} has no tokenizer that loads, such as tokenizer.json: {one_line(error)}") from error
     return model, tokenizer
-
-
-def _one_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(": ") if lines else type(error).__name__
 
 
 @torch.no_grad()
@@ -256,7 +249,7 @@ def _logits_and_head(model: PreTrainedModel, input_1L: Tensor) -> tuple[Tensor, 
 
 
 def _check_head(policy: Policy, name: str) -> None:
-    """Refuses an architecture whose logits are not those of `Policy.token_logprobs` (soft-capping, scaling)."""
+    """Refuses an architecture whose logits are not those of `Policy.forward` (soft-capping, scaling)."""
     model, kind = policy.model, policy.model.config.model_type
     if model.base_model is model or model.get_output_embeddings() is None:
         raise ValueError(f"{name}: architecture {kind!r} does not part into a base model and an output embedding")
@@ -266,9 +259,10 @@ def _check_head(policy: Policy, name: str) -> None:
     # Equal to the bit, because near zero a soft cap is almost the identity.
     transformed = not torch.equal(logits_1LV.double(), head_1LV.double())
     expected_L = logits_1LV[0].float().log_softmax(-1)
-    statistics = policy.token_logprobs([(ids[:1], ids[1:])], [1.0])
+    (batch,) = padded(Sequences.of_ids([(ids[:1], ids[1:])], [1.0]), [0], len(ids))
+    statistics: TokenStatistics = policy(batch.to(policy.device, policy.dtype))
     targets_L1 = torch.tensor(ids[1:], device=policy.device)[:, None]
-    difference = (statistics.logp_BT[0] - expected_L.gather(1, targets_L1)[:, 0]).abs().max().item()
+    difference = (statistics.logp_M - expected_L.gather(1, targets_L1)[:, 0]).abs().max().item()
     # Two matrix products of other shapes round differently, in proportion to the logits.
     tolerance = 32 * torch.finfo(policy.compute_dtype).eps * (1 + logits_1LV.abs().max().item())
     if transformed or not difference <= tolerance:

@@ -1,7 +1,7 @@
 """The policy π_θ: a causal language model with its tokenizer, and what it thinks of given completions.
 
-Shape suffixes: B rows, T tokens of the longest completion, L tokens of the longest input, N completion tokens of all
-rows, D hidden size.
+Shape suffixes: P trajectories of a micro-batch, L tokens of the longest input, M completion tokens of all of them, D
+hidden size.
 """
 
 from __future__ import annotations
@@ -12,40 +12,33 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from unigrad.batch import MicroBatch
 from unigrad.policy import transformers_api
 from unigrad.policy.logprobs import token_logprobs
 from unigrad.policy.value_head import ValueHead
 
-Row = tuple[Sequence[int], Sequence[int]]
-
 
 @dataclass(frozen=True, slots=True)
 class TokenStatistics:
-    """Of each completion token, left-aligned; zero outside `mask_BT`.
+    """Of each completion token of a micro-batch.
 
-    logp_BT: log π_θ(token | everything before it) at the row's temperature.
-    entropy_BT: exact entropy over the vocabulary of the same distribution, in nats.
-    mask_BT: bool, True on the tokens of each row's completion.
-    values_BT: V(s_t) of the state in which the token was chosen; None without a value head.
+    logp_M: log π_θ(token | everything before it) at the trajectory's temperature. entropy_M: exact entropy over the
+    vocabulary of the same distribution, in nats. values_M: V(s_t) of the state in which the token was chosen; None
+    without a value head.
     """
 
-    logp_BT: Tensor
-    entropy_BT: Tensor
-    mask_BT: Tensor
-    values_BT: Tensor | None
-
-    def take(self, rows: Sequence[int]) -> TokenStatistics:
-        """These rows, in this order; one may be taken several times, and its gradients add up."""
-        values = None if self.values_BT is None else self.values_BT[rows]
-        return TokenStatistics(self.logp_BT[rows], self.entropy_BT[rows], self.mask_BT[rows], values)
+    logp_M: Tensor
+    entropy_M: Tensor
+    values_M: Tensor | None
 
 
-class Policy:
-    """A model and its tokenizer. The weights are the optimizer's; `compute_dtype` is what the forward pass computes in.
+class Policy(nn.Module):
+    """A model and its tokenizer: a module from a micro-batch to its `TokenStatistics`.
 
+    The weights are the optimizer's; `compute_dtype` is what the forward pass computes in.
     The model is in eval mode, so that the same weights are the same function in rollouts and in training.
 
     Raises:
@@ -60,6 +53,7 @@ class Policy:
         compute_dtype: torch.dtype = torch.float32,
         gradient_checkpointing: bool = False,
     ) -> None:
+        super().__init__()
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.value_head: ValueHead | None = None
@@ -77,6 +71,12 @@ class Policy:
         return device
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and so of every statistic."""
+        dtype: torch.dtype = self.model.dtype
+        return dtype
+
+    @property
     def max_positions(self) -> int | None:
         """How many tokens the model was made for, prompt and completion together; None if its config does not say."""
         return transformers_api.max_positions(self.model.config)
@@ -86,11 +86,6 @@ class Policy:
         head = self.model.get_output_embeddings().weight
         self.value_head = ValueHead(head.shape[1]).to(head.device, head.dtype)
 
-    def parameters(self) -> list[torch.nn.Parameter]:
-        """What an optimizer trains: the model's parameters and the value head's."""
-        modules = [self.model] if self.value_head is None else [self.model, self.value_head]
-        return [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
-
     def autocast(self) -> AbstractContextManager[None]:
         """The precision in which every forward pass of this policy runs."""
         return torch.autocast(
@@ -99,56 +94,24 @@ class Policy:
             enabled=self.compute_dtype == torch.bfloat16,
         )
 
-    def token_logprobs(self, rows: Sequence[Row], temperatures: Sequence[float]) -> TokenStatistics:
-        """Log-probs and entropies of the completions of (prompt_ids, completion_ids) rows, from one forward pass.
+    def forward(self, batch: MicroBatch) -> TokenStatistics:
+        """Log-probs and entropies of the micro-batch's completion tokens, from one pass over it.
 
-        Differentiable with respect to the weights; under `torch.no_grad()` nothing is kept for a backward pass.
-
-        Args:
-            rows: token ids; neither part may be empty.
-            temperatures: the positive temperature of each row's distribution.
-
-        Raises:
-            ValueError: no rows, an empty part, a row longer than `max_positions`, or temperatures that do not fit.
+        Differentiable with respect to the weights; under `torch.no_grad()` nothing is kept for a backward pass. Raises
+        ValueError where a trajectory is longer than `max_positions`.
         """
-        _check(rows, temperatures, self.max_positions)
-        prompt_B = torch.tensor([len(prompt) for prompt, _ in rows])
-        completion_B = torch.tensor([len(completion) for _, completion in rows])
-        # The last token predicts nothing that is asked for.
-        inputs = [torch.tensor([*prompt, *completion[:-1]]) for prompt, completion in rows]
-        # Padded on the right with an arbitrary id and without an attention mask: attention is causal, so no position
-        # that counts sees a pad, and positions count from the first real token.
-        input_BL = torch.nn.utils.rnn.pad_sequence(inputs, batch_first=True)
-        position_L = torch.arange(input_BL.shape[1])
-        predicts_BL = (position_L >= prompt_B[:, None] - 1) & (position_L < (prompt_B + completion_B)[:, None] - 1)
-        predicting_N = predicts_BL.flatten().nonzero()[:, 0]
-        targets_N = torch.cat([torch.tensor([*completion]) for _, completion in rows])
-        temperature_N = None
-        if any(temperature != 1.0 for temperature in temperatures):
-            temperature_N = torch.tensor(temperatures, dtype=self.model.dtype)
-            temperature_N = temperature_N.repeat_interleave(completion_B).to(self.device)
-        mask_BT = (torch.arange(int(completion_B.max())) < completion_B[:, None]).to(self.device)
-
+        if self.max_positions is not None and max(map(sum, batch.lengths)) > self.max_positions:
+            row, (prompt, completion) = max(enumerate(batch.lengths), key=lambda item: sum(item[1]))
+            raise ValueError(
+                f"row {row}: {prompt} + {completion} tokens do not fit the model's context of {self.max_positions}"
+            )
         head = self.model.get_output_embeddings()
         with self.autocast():
-            hidden_BLD = self._hidden(input_BL.to(self.device))
-            hidden_ND = hidden_BLD.flatten(0, 1)[predicting_N.to(self.device)]
-            logp_N, entropy_N = token_logprobs(
-                hidden_ND,
-                head.weight,
-                targets_N.to(self.device),
-                bias_V=head.bias,
-                temperature_N=temperature_N,
+            hidden_MD = self._hidden(batch.input_ids_PL).flatten(0, 1)[batch.predicting_M]
+            logp_M, entropy_M = token_logprobs(
+                hidden_MD, head.weight, batch.target_ids_M, bias_V=head.bias, temperature_N=batch.temperature_M
             )
-        values_N = None if self.value_head is None else self.value_head(hidden_ND)
-
-        def rows_of(values_N: Tensor) -> Tensor:
-            # Both orders, of N and of the True cells of the mask, are row by row.
-            return values_N.new_zeros(mask_BT.shape).masked_scatter(mask_BT, values_N)
-
-        return TokenStatistics(
-            rows_of(logp_N), rows_of(entropy_N), mask_BT, None if values_N is None else rows_of(values_N)
-        )
+        return TokenStatistics(logp_M, entropy_M, None if self.value_head is None else self.value_head(hidden_MD))
 
     def add_end(self, token: int) -> None:
         """This token ends the model's completions too, by its generation config, which is saved with it."""
@@ -172,15 +135,15 @@ class Policy:
         self.model.save_pretrained(path)
         self.tokenizer.save_pretrained(path)
 
-    def _hidden(self, input_BL: Tensor) -> Tensor:
+    def _hidden(self, input_PL: Tensor) -> Tensor:
         # transformers checkpoints layers in training mode only, and then also takes their cache away, which would break
         # rollouts: so the mode lasts for this call. It changes nothing else, since there is no dropout.
         self.model.train(self.gradient_checkpointing and torch.is_grad_enabled())
         try:
-            hidden_BLD: Tensor = self.model.base_model(input_ids=input_BL, use_cache=False).last_hidden_state
+            hidden_PLD: Tensor = self.model.base_model(input_ids=input_PL, use_cache=False).last_hidden_state
         finally:
             self.model.eval()
-        return hidden_BLD
+        return hidden_PLD
 
 
 def _enable_checkpointing(model: PreTrainedModel) -> None:
@@ -191,18 +154,3 @@ def _enable_checkpointing(model: PreTrainedModel) -> None:
             f"gradient checkpointing would turn on this model's dropout ({named}): set it to 0 in config.json"
         )
     transformers_api.enable_activation_checkpointing(model)
-
-
-def _check(rows: Sequence[Row], temperatures: Sequence[float], max_positions: int | None) -> None:
-    if not rows:
-        raise ValueError("there must be at least one row of (prompt_ids, completion_ids)")
-    if len(temperatures) != len(rows):
-        raise ValueError(f"there must be one temperature for each of the {len(rows)} rows, not {len(temperatures)}")
-    for index, ((prompt, completion), temperature) in enumerate(zip(rows, temperatures, strict=True)):
-        if not prompt or not completion:
-            raise ValueError(f"row {index}: the {'completion' if prompt else 'prompt'} must have at least one token")
-        if max_positions is not None and len(prompt) + len(completion) > max_positions:
-            length = f"{len(prompt)} + {len(completion)} tokens"
-            raise ValueError(f"row {index}: {length} do not fit the model's context of {max_positions}")
-        if not temperature > 0:
-            raise ValueError(f"row {index}: the temperature must be above 0, not {temperature} (1 for greedy rollouts)")

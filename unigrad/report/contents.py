@@ -17,10 +17,11 @@ from unigrad.report.figures import (
     validation,
 )
 from unigrad.report.grid import build, difference
-from unigrad.report.rollouts import Question, questions, rollout_files
 from unigrad.report.runs import Run, Series
 from unigrad.report.sample import Sample, sample
 from unigrad.report.tables import Table, benchmark_table, exclusive_tables, held_out_tables
+from unigrad.runs.folder import rollouts_files
+from unigrad.runs.rollouts import Question, questions
 
 
 @dataclass
@@ -88,7 +89,7 @@ def _add_grids(contents: Contents, series: Sequence[Series]) -> None:
 
 
 def _met(run: Run) -> Iterator[tuple[int, Question]]:
-    for step, path in rollout_files(run.folder).items():
+    for step, path in rollouts_files(run.folder).items():
         for question in questions(path):
             yield step, question
 
@@ -107,7 +108,7 @@ def _add_tables(contents: Contents, series: Sequence[Series], evaluations: Seque
 
 def _add_samples(contents: Contents, series: Sequence[Series], budget: int) -> None:
     """The rollouts of each run that has some; what one does not need of its share is there for the next."""
-    files = {each.name(run): rollout_files(run.folder) for each in series for run in each.runs.values()}
+    files = {each.name(run): rollouts_files(run.folder) for each in series for run in each.runs.values()}
     files = {name: found for name, found in files.items() if found}
     if series and not files:
         contents.missing.append("Rollouts: these runs have no rollout files.")

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from unigrad.measure.lines import draw_curve, draw_line, explained, means, window
 from unigrad.report.evaluations import Evaluation
 from unigrad.report.grid import Grid, thinned
+from unigrad.report.panels import WIDTH, draw_curve, draw_line, explained, finish, legend, means, panels_of, window
 from unigrad.report.runs import Series, gate_threshold
+from unigrad.runs.metrics import Metric
 
 INK = "#010203"
 """The colour of text and axes, which the page replaces by its own; nothing else is drawn in it."""
@@ -36,10 +36,6 @@ STYLE: dict[Any, Any] = {
     # A folder's name may hold a dollar sign.
     "text.parse_math": False,
 }
-WIDTH = 10.0
-"""Inches."""
-LEGEND_WIDTH = 120
-"""Letters."""
 MOST_ROWS = 600
 """Questions of a grid; more would be thinner than a line."""
 NOT_SAMPLED = "#b8b8b8"
@@ -125,7 +121,7 @@ def pass_curves(evaluations: Sequence[Evaluation]) -> Drawn | None:
     if not titles:
         return None
     with rc_context(STYLE):
-        figure, panels = _panels(len(titles), 2.8)
+        figure, panels = panels_of(len(titles), 2.8)
         for axes, (name, title) in zip(panels, titles.items(), strict=True):
             for index, evaluation in enumerate(evaluations):
                 if curve := evaluation.pass_at_k(name):
@@ -135,8 +131,8 @@ def pass_curves(evaluations: Sequence[Evaluation]) -> Drawn | None:
             axes.set_xlabel("k")
             axes.set_xscale("log", base=2)
             axes.xaxis.set_major_formatter("{x:g}")
-            _finish(axes, is_share=True)
-        _legend(figure, panels)
+            finish(axes, is_share=True)
+        legend(figure, panels)
     note = "Shares of the problems that k samples solve, unbiased; bands: 95% intervals from resampling the problems."
     return Drawn("fig2", "pass@k", note, figure)
 
@@ -165,15 +161,15 @@ def validation(series: Sequence[Series]) -> Drawn | None:
 
 def offline_ratio(series: Sequence[Series]) -> Drawn | None:
     """Figure 6."""
-    curves = {"questions trained on their demonstration": _metric(series, "gate/offline_ratio")}
+    curves = {"questions trained on their demonstration": _metric(series, Metric.OFFLINE_RATIO)}
     return _lines("fig6", "Offline ratio over the steps", series, curves, curves.keys())
 
 
 def dynamics(series: Sequence[Series]) -> Drawn | None:
     """Figure 7."""
     curves = {
-        "token entropy, nats": _metric(series, "policy/entropy"),
-        "response length, tokens": _metric(series, "response/length_mean"),
+        "token entropy, nats": _metric(series, Metric.ENTROPY),
+        "response length, tokens": _metric(series, Metric.LENGTH_MEAN),
     }
     return _lines("fig7", "Token entropy and response length over the steps", series, curves, ())
 
@@ -185,8 +181,8 @@ def gates(series: Sequence[Series]) -> Drawn | None:
         return None
     named = [Series(f"γ = {gamma:g}", by_gate[gamma].runs) for gamma in sorted(by_gate)]
     curves = {
-        "training reward": _metric(named, "reward/mean"),
-        "offline ratio": _metric(named, "gate/offline_ratio"),
+        "training reward": _metric(named, Metric.REWARD_MEAN),
+        "offline ratio": _metric(named, Metric.OFFLINE_RATIO),
     }
     return _lines("fig8", "Training reward and offline ratio for the gates γ", named, curves, ("offline ratio",))
 
@@ -212,7 +208,7 @@ def _lines(
     if not any(curve for panel in curves.values() for each in panel.values() for curve in each):
         return None
     with rc_context(STYLE):
-        figure, panels = _panels(len(curves), 2.6, alike=len(shares) > 1)
+        figure, panels = panels_of(len(curves), 2.6, alike=len(shares) > 1)
         for axes, (panel, lines) in zip(panels, curves.items(), strict=True):
             for index, (label, each) in enumerate(lines.items()):
                 draw_line(axes, each, label, index)
@@ -220,35 +216,9 @@ def _lines(
             axes.set_xlabel("step")
         # After all the lines: a limit set on one of the panels that share their scale stops it from growing.
         for axes, panel in zip(panels, curves, strict=True):
-            _finish(axes, is_share=panel in shares)
-        _legend(figure, panels)
+            finish(axes, is_share=panel in shares)
+        legend(figure, panels)
     return Drawn(name, title, _note(series, averaged), figure)
-
-
-def _panels(count: int, row_height: float, alike: bool = False) -> tuple[Figure, list[Axes]]:
-    """Three beside each other at most; a single row is higher than `row_height` inches. alike: on one scale."""
-    columns = min(3, count)
-    rows = -(-count // columns)
-    figure = Figure(figsize=(WIDTH, 0.7 + (row_height if rows > 1 else 3.6) * rows), layout="constrained")
-    panels: list[Axes] = list(figure.subplots(rows, columns, squeeze=False, sharey=alike).flat)
-    for axes in panels[count:]:
-        axes.remove()
-    return figure, panels[:count]
-
-
-def _finish(axes: Axes, is_share: bool) -> None:
-    axes.set_ylim(bottom=min(0.0, axes.dataLim.y0))
-    if is_share:
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", alpha=0.2)
-
-
-def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    """One for all panels, under them."""
-    drawn = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    columns = max(1, min(len(drawn), LEGEND_WIDTH // (6 + max(len(label) for label in drawn))))
-    figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=columns, frameon=False)
 
 
 def _note(series: Sequence[Series], averaged: bool) -> str:

@@ -10,7 +10,7 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from unigrad.report.rollouts import Question
+from unigrad.runs.rollouts import Question
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from unigrad.config import ConfigError
+from unigrad.errors import ConfigError
 from unigrad.files import replace_text
 from unigrad.report.evaluations import Evaluation, find_evaluations
+from unigrad.report.needs import check_installed
 from unigrad.report.runs import Run, find_runs, gather
 
 SUFFIXES = (".html", ".htm")
@@ -24,8 +24,7 @@ def report(paths: Sequence[Path], out: Path, max_megabytes: float) -> int:
 
     Raises ConfigError on anything that is wrong with the input, before anything is written.
     """
-    if missing := [name for name in ("matplotlib", "scipy") if importlib.util.find_spec(name) is None]:
-        raise ConfigError(f"report needs {' and '.join(missing)}: pip install 'unigrad[report]'")
+    check_installed("report")
     if out.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"--out {out}: must end in {' or '.join(SUFFIXES)}; did you mean {out}.html?")
     if out.is_dir():

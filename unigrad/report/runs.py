@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from unigrad.config import CONFIG_FILE, RESUMABLE_CHANGES, Config, ConfigError, flatten
-from unigrad.measure.metrics import Scores, curve, evaluated, metrics_lines
+from unigrad.config import RESUMABLE_CHANGES, Config, flatten
+from unigrad.errors import ConfigError, nearest, one_line
+from unigrad.hybrid.methods import METHODS
+from unigrad.runs.folder import CONFIG_FILE, is_started
+from unigrad.runs.metrics import RunMetrics
 
 COMPARISON_FILE = "comparison.json"
 SEED_KEYS = ("train.seed", "tiny.seed")
@@ -21,16 +22,11 @@ BY_METHOD = ("method.name", *SEED_KEYS, *RESUMABLE_CHANGES)
 """Keys that say nothing about how one run of a method differs from another."""
 
 
-SWITCHES = {"hpt": 0, "hpt_gate1": 1, "hpt_gate2": 2}
-"""γ of the methods that are HPT but for it."""
-
-
 @dataclass(frozen=True, eq=False)
-class Run:
-    """A run's folder, finished or not. keys: its configuration by dotted key, with today's defaults for what an older
-    run did not know."""
+class Run(RunMetrics):
+    """A run, finished or not. keys: its configuration by dotted key, with today's defaults for what an older run did
+    not know."""
 
-    folder: Path
     keys: Mapping[str, Any]
 
     @property
@@ -40,27 +36,6 @@ class Run:
     @property
     def seed(self) -> int:
         return int(self.keys["train.seed"])
-
-    @property
-    def is_finished(self) -> bool:
-        return (self.folder / "final").is_dir()
-
-    @cached_property
-    def lines(self) -> list[dict[str, Any]]:
-        return metrics_lines(self.folder)
-
-    @cached_property
-    def evaluations(self) -> dict[int, Scores]:
-        return evaluated(self.lines)
-
-    @property
-    def steps(self) -> int:
-        """The last step with a line."""
-        return max((int(line["step"]) for line in self.lines), default=0)
-
-    def curve(self, metric: str) -> dict[int, float]:
-        """Over the steps, without step 0, which is before training."""
-        return {step: value for step, value in curve(self.lines, metric).items() if step}
 
 
 @dataclass(frozen=True)
@@ -89,7 +64,7 @@ def find_runs(paths: Sequence[Path]) -> list[Run]:
     """
     runs: dict[Path, Run] = {}
     for path in paths:
-        folders = [path] if (path / CONFIG_FILE).is_file() else list(_compared(path))
+        folders = [path] if is_started(path) else list(_compared(path))
         if not folders:
             raise ConfigError(f"{path}: no run and no comparison there{_nearest(path)}")
         for folder in folders:
@@ -117,8 +92,8 @@ def _nearest(path: Path) -> str:
     if inside:
         return f"; did you mean {path}/*, such as {inside[0]}?"
     beside = [str(config.parent) for config in path.parent.glob(f"*/{CONFIG_FILE}")]
-    close = difflib.get_close_matches(str(path), beside, n=1, cutoff=0.0)
-    return f"; did you mean {close[0]}?" if close else f" (it has no {CONFIG_FILE})"
+    close = nearest(str(path), beside)
+    return f"; did you mean {close}?" if close else f" (it has no {CONFIG_FILE})"
 
 
 def _read(folder: Path) -> Run:
@@ -126,7 +101,7 @@ def _read(folder: Path) -> Run:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"cannot read {path}: {one_line(error)}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: its top must be a mapping of sections")
     return Run(folder, {**Config().flat(), **dict(flatten(tree))})
@@ -164,7 +139,8 @@ def _differing(runs: Sequence[Run]) -> dict[str, str]:
 
 def gate_threshold(run: Run) -> float | None:
     """γ of HPT's switch gate; None for other methods, and under another gate."""
-    if run.method not in SWITCHES or run.keys["method.gate"] not in (None, "switch"):
+    own = METHODS[run.method].threshold if run.method in METHODS else None
+    if own is None or run.keys["method.gate"] not in (None, "switch"):
         return None
     threshold = run.keys["method.threshold"]
-    return float(SWITCHES[run.method] if threshold is None else threshold)
+    return own if threshold is None else float(threshold)

@@ -6,14 +6,16 @@ import base64
 import gzip
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import ceil, sqrt
 from pathlib import Path
 from typing import Any
 
 from unigrad.report.grid import spread
-from unigrad.report.rollouts import Question, questions
+from unigrad.runs.rollouts import Question, RolloutLine, questions
 
+SHOWN = ("sample", "verdict", "extracted", "reward", "truncated", "trained", "tokens")
+"""Of each line; its text, or its tokens, comes to it."""
 PROBES = 3
 """Steps that are compressed to learn how much a run's rollouts take."""
 
@@ -96,18 +98,17 @@ def _question(question: Question) -> dict[str, Any]:
     return {
         "id": question.id,
         "level": question.level,
-        "prompt": line["prompt"],
-        "answer": line["answer"],
-        "gate": line["gate"],
+        "prompt": line.prompt,
+        "answer": line.answer,
+        "gate": asdict(line.gate),
         "rollouts": len(question.rollouts),
         "lines": [_line(each) for each in question.lines],
     }
 
 
-def _line(line: Mapping[str, Any]) -> dict[str, Any]:
+def _line(line: RolloutLine) -> dict[str, Any]:
     """What the page shows; log-probs in hundredths of a nat, and the text once, whole or in pieces."""
-    shown = {key: line[key] for key in ("sample", "verdict", "extracted", "reward", "truncated", "trained", "tokens")}
-    pieces, logprobs = line.get("pieces"), line.get("logprobs")
-    if pieces is None or logprobs is None or len(pieces) != len(logprobs):
-        return {**shown, "text": line["completion"]}
-    return {**shown, "pieces": pieces, "logprobs": [round(100 * value) for value in logprobs]}
+    shown = {name: getattr(line, name) for name in SHOWN}
+    if line.pieces is None or line.logprobs is None or len(line.pieces) != len(line.logprobs):
+        return {**shown, "text": line.completion}
+    return {**shown, "pieces": line.pieces, "logprobs": [round(100 * value) for value in line.logprobs]}

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from unigrad.config import ConfigError
+from unigrad.errors import ConfigError
 from unigrad.evaluate import Exclusive, exclusive_solves
 from unigrad.evaluate.exclusive import EXPLAINED
-from unigrad.measure.accuracies import accuracies
-from unigrad.measure.intervals import CONFIDENCE, NOTHING, Interval, paired_difference, percent
-from unigrad.measure.metrics import Scores
+from unigrad.hybrid.methods import METHODS
 from unigrad.report.evaluations import Evaluation
 from unigrad.report.runs import Run, Series, gate_threshold
+from unigrad.runs.metrics import Accuracy
+from unigrad.stats import CONFIDENCE
+from unigrad.stats.accuracies import accuracies, accuracies_against
+from unigrad.stats.intervals import NOTHING, Interval, percent
 
 REFERENCE = "hpt"
-PARADIGMS = {"off_on": "OFF/ON", "mix_on": "Mix/ON", "hpt": "SFT/ON (hpt)"}
-"""Table 5's rows."""
+"""What the others are compared with, where it is among them."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ def held_out_tables(series: Sequence[Series]) -> list[Table]:
     every = {each.label: each for each in evaluated}
     found = [_accuracies("Tables 2 and 3: the methods", every, "method")]
     by_method = {each.method: each for each in reversed(evaluated)}
-    paradigms = {row: by_method[method] for method, row in PARADIGMS.items() if method in by_method}
+    rows = {each.paradigm: each.name for each in METHODS.values() if each.paradigm}
+    paradigms = {row: by_method[name] for row, name in reversed(rows.items()) if name in by_method}
     if len(paradigms) > 1:
         found.append(_accuracies("Table 5: what learns from the demonstrations", paradigms, "paradigm"))
     gates = {gamma: each for each in evaluated if (gamma := gate_threshold(each.first)) is not None}
@@ -103,7 +105,7 @@ def held_out_tables(series: Sequence[Series]) -> list[Table]:
     return found
 
 
-def _finals(series: Series) -> dict[int, Scores]:
+def _finals(series: Series) -> dict[int, Accuracy]:
     """By seed, the last evaluation after training began."""
     finals = {}
     for seed, run in series.runs.items():
@@ -118,14 +120,17 @@ def _accuracies(title: str, series: Mapping[str, Series], what: str) -> Table:
     scores = [each for seeds in finals.values() for each in seeds.values()]
     levels = sorted({level for each in scores for level in each.by_level})
     reference = next((label for label, each in series.items() if each.method == REFERENCE), next(iter(series)))
-    numbers = {label: accuracies(list(seeds.values())).cells(levels) for label, seeds in finals.items()}
-    best = frozenset(_best(list(numbers.values())))
-    rows = [[label, *map(percent, row)] for label, row in numbers.items()]
-    for row, (label, seeds) in zip(rows, finals.items(), strict=True):
-        others = {seed: each.accuracy for seed, each in finals[reference].items()}
-        own = {seed: each.accuracy for seed, each in seeds.items()}
-        row.append(NOTHING if label == reference else percent(paired_difference(own, others), signed=True))
-        row.append(", ".join(_reached(series[label].runs[seed]) for seed in seeds))
+    compared = accuracies_against(finals, reference)
+    best = frozenset(_best([found.cells(levels) for found, _ in compared.values()]))
+    rows = [
+        [
+            label,
+            *map(percent, found.cells(levels)),
+            percent(difference, signed=True),
+            ", ".join(_reached(series[label].runs[seed]) for seed in finals[label]),
+        ]
+        for label, (found, difference) in compared.items()
+    ]
     # Before training all methods of a seed are the same policy, whichever run measured it.
     before = {
         run.seed: run.evaluations[0] for each in series.values() for run in each.runs.values() if 0 in run.evaluations
@@ -153,7 +158,7 @@ def _reached(run: Run) -> str:
     return f"{max(run.evaluations)}{'' if run.is_finished else ' (unfinished)'}"
 
 
-def _note(finals: Mapping[str, Mapping[int, Scores]], reference: str) -> str:
+def _note(finals: Mapping[str, Mapping[int, Accuracy]], reference: str) -> str:
     counts = {len(seeds) for seeds in finals.values()}
     if counts == {1}:
         seeds = "One seed each: no interval, and a difference between single runs says nothing."

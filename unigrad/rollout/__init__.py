@@ -1,15 +1,27 @@
-"""Sampling completions from the policy: the engine protocol and the engine on the live torch model."""
+"""Sampling completions from the policy: the engine protocol, the engine on the live torch model, scored rollouts."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unigrad.rollout.engine import Completion, Engine, OnCompletion, Prompt, Sampling
+from unigrad.rollout.engine import Completion, Engine, OnCompletion, Prompt
+from unigrad.rollout.rollouts import Rollouts, Sampled, roll_out
+from unigrad.rollout.sampling import Sampling
 
 if TYPE_CHECKING:
     from unigrad.rollout.torch_engine import TorchEngine
 
-__all__ = ["Completion", "Engine", "OnCompletion", "Prompt", "Sampling", "TorchEngine"]
+__all__ = [
+    "Completion",
+    "Engine",
+    "OnCompletion",
+    "Prompt",
+    "Rollouts",
+    "Sampled",
+    "Sampling",
+    "TorchEngine",
+    "roll_out",
+]
 
 
 def __getattr__(name: str) -> type[TorchEngine]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from unigrad.rollout.sampling import Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,36 +15,6 @@ class Prompt:
 
     key: str
     token_ids: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
-    """How to sample. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 leave the distribution whole.
-
-    stop: strings that end a completion. stop_token_ids: tokens that do, besides those of the model and its tokenizer.
-    """
-
-    num_generations: int
-    max_completion_length: int
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    stop: tuple[str, ...] = ()
-    stop_token_ids: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Raises ValueError on a number out of its range, or an empty stop string."""
-        sound = {
-            "num_generations": self.num_generations >= 1,
-            "max_completion_length": self.max_completion_length >= 1,
-            "temperature": self.temperature >= 0,
-            "top_p": 0 < self.top_p <= 1,
-            "top_k": self.top_k >= 0,
-            "stop": all(self.stop),
-        }
-        for name, fine in sound.items():
-            if not fine:
-                raise ValueError(f"sampling cannot have {name}={getattr(self, name)!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +27,7 @@ class Completion:
     entropies: the exact entropy over the vocabulary of the same distribution, in nats, a number a token.
     truncated: it ended because its length ran out, not by an end token or a stop string.
     ended: its last token is an end token.
+    text: what was written, special tokens included, without the end token: what a demonstration's text is too.
     """
 
     token_ids: tuple[int, ...]
@@ -65,11 +35,7 @@ class Completion:
     entropies: tuple[float, ...]
     truncated: bool
     ended: bool
-
-    def text(self, tokenizer: PreTrainedTokenizerBase) -> str:
-        """What was written, special tokens included, without the end token: what a demonstration's text is too."""
-        ids = self.token_ids[:-1] if self.ended else self.token_ids
-        return str(tokenizer.decode(ids, skip_special_tokens=False))
+    text: str
 
 
 OnCompletion = Callable[[Prompt, int, Completion], None]

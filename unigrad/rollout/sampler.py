@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unigrad.rollout.engine import Sampling
+from unigrad.rollout.sampling import Sampling
 
 # Rows are sampled in parts of so many logits: on a CPU so few that the temporaries stay in its cache (3.5 times faster
 # than all rows at once), elsewhere as many as memory should bear.

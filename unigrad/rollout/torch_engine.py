@@ -17,9 +17,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unigrad.policy import transformers_api
-from unigrad.rollout.engine import Completion, OnCompletion, Prompt, Sampling
+from unigrad.rollout.engine import Completion, OnCompletion, Prompt
 from unigrad.rollout.row_cache import RowCache
 from unigrad.rollout.sampler import draw, trajectory_generator
+from unigrad.rollout.sampling import Sampling
 
 # So many positions, padding included, at most in one forward over prompts (a longer prompt goes alone).
 _PREFILL_POSITIONS = 4096
@@ -49,13 +50,15 @@ class _Row:
     def finished(self) -> bool:
         return self.stopped or len(self.token_ids) == self.room
 
-    def completion(self) -> Completion:
+    def completion(self, tokenizer: PreTrainedTokenizerBase) -> Completion:
+        written = self.token_ids[:-1] if self.ended else self.token_ids
         return Completion(
             token_ids=tuple(self.token_ids),
             logprobs=tuple(self.logprobs),
             entropies=tuple(self.entropies),
             truncated=not self.stopped,
             ended=self.ended,
+            text=str(tokenizer.decode(written, skip_special_tokens=False)),
         )
 
 
@@ -119,14 +122,15 @@ class TorchEngine:
         layers = len(transformers_api.growing_cache(self._model))
         with self._sampling_mode():
             cache = RowCache(layers, capacity, length, self._compute_dtype)
-            self._run(rows, sampling, cache, capacity, on_completion)
-        n = sampling.num_generations
-        return [[row.completion() for row in rows[start : start + n]] for start in range(0, len(rows), n)]
+            ended = self._run(rows, sampling, cache, capacity, on_completion)
+        indices = range(sampling.num_generations)
+        return [[ended[prompt.key, index] for index in indices] for prompt in prompts]
 
     def _run(
         self, rows: list[_Row], sampling: Sampling, cache: RowCache, capacity: int, on_completion: OnCompletion | None
-    ) -> None:
-        """Decode every row to its end; `active[b]` is row b of the cache throughout."""
+    ) -> dict[tuple[str, int], Completion]:
+        """Decode every row to its end, by key and index; `active[b]` is row b of the cache throughout."""
+        ended: dict[tuple[str, int], Completion] = {}
         waiting = deque(rows)
         active: list[_Row] = []
         prefixes: dict[str, _Prefix] = {}
@@ -142,11 +146,13 @@ class TorchEngine:
                     if group[-1].index == sampling.num_generations - 1:
                         del prefixes[group[0].prompt.key]
             self._step(active, sampling, cache)
-            if on_completion is not None:
-                for row in active:
-                    if row.finished:
-                        on_completion(row.prompt, row.index, row.completion())
+            for row in active:
+                if row.finished:
+                    ended[row.prompt.key, row.index] = completion = row.completion(self._tokenizer)
+                    if on_completion is not None:
+                        on_completion(row.prompt, row.index, completion)
             _compact(active, cache)
+        return ended
 
     def _prefill(self, prompts: Sequence[Prompt]) -> dict[str, _Prefix]:
         """Keys and values of each prompt but for its last token, which is the first that its rows decode."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from unigrad.config import Config, ConfigError
-from unigrad.estimator import Algorithm, algorithm
-from unigrad.hybrid import Method, Objective, Stage, gate, method
+from unigrad.config import Config
+from unigrad.errors import ConfigError
+from unigrad.hybrid import Method, Objective, Stage, Term, averaged_alike, gate, method
 from unigrad.hybrid.gates import GATES, gate_options
 
 OWN_KEYS = ("name", "gate", "alpha", "beta", "selected_mean", "first_stage")
@@ -27,17 +28,15 @@ def objectives(config: Config) -> list[Objective]:
         name = config.method.gate or stage.gate
         of_gate, of_schedule = _options(name, stage, given)
         taken |= given.keys() & (of_gate.keys() | of_schedule.keys())
-        on_policy, offline = _algorithms(config, stage)
         built.append(
             Objective(
                 gate=gate(name, **of_gate),
                 across=stage.across,
                 schedule=stage.schedule(**of_schedule),
-                on_policy=on_policy,
-                offline=offline,
+                terms=_terms(config, stage),
                 alpha=config.method.alpha,
                 beta=config.method.beta,
-                selected_mean=config.method.selected_mean,
+                kl_reward_coefficient=config.algorithm.kl_reward_coefficient,
                 samples=stage.samples,
                 until=until,
             )
@@ -77,26 +76,46 @@ def _no_use(chosen: Method, gate_name: str | None, option: str) -> str:
     return f"an option of {where}; {chosen.name} uses {gate_name or chosen.stages[0].gate}"
 
 
-def _algorithms(config: Config, stage: Stage) -> tuple[Algorithm, tuple[tuple[Algorithm, float], ...]]:
-    """The stage's on-policy algorithm, and the offline ones with their coefficients."""
+def _terms(config: Config, stage: Stage) -> tuple[Term, ...]:
+    """The stage's terms, with the options of the section `algorithm`.
+
+    An option is the first term's; one that it lacks goes to the others that have it, and one that makes advantages to
+    those, too, that compare in the same group.
+    """
     given = config.algorithm.model_dump(
         exclude={"name", "kl_reward_coefficient", "offline_aggregation"}, exclude_none=True
     )
-    # A stage's options are those of its own algorithm; another one starts from its own defaults.
-    own = stage.on_policy_options if config.algorithm.name is None else {}
-    on_policy = algorithm(config.algorithm.name or stage.on_policy)
-    offline = [(algorithm(term.algorithm), term.coefficient) for term in stage.offline]
-    constant_length = {"constant_length": config.rollout.max_completion_length}
+    length = {"constant_length": config.rollout.max_completion_length}
     averaged = config.algorithm.offline_aggregation
-    of_offline = constant_length if averaged is None else {**constant_length, "aggregation": averaged}
-    # An option that the on-policy algorithm lacks goes to the offline ones that have it.
-    theirs = {key for key in given if key not in on_policy.defaults()}
-    theirs = {key for key in theirs if any(key in each.defaults() for each, _ in offline)}
-    ours = {key: value for key, value in given.items() if key not in theirs}
-    return on_policy.with_options(**{**constant_length, **own, **ours}), tuple(
-        (
-            each.with_options(**of_offline, **{key: given[key] for key in theirs if key in each.defaults()}),
-            coefficient,
+    first, *others = stage.terms
+    if config.algorithm.name is not None:
+        # A stage's options are those of its own algorithm; another one starts from its own defaults.
+        first = replace(first, name=config.algorithm.name, options={})
+    ours = first.algorithm.defaults()
+    built, reached = [], set[str]()
+    for term in others:
+        has = term.algorithm.defaults()
+        shared = term.algorithm.advantage.options if term.compared == first.compared else {}
+        theirs = {key: value for key, value in given.items() if key in has and (key not in ours or key in shared)}
+        reached |= theirs.keys() - ours.keys()
+        mean = config.method.selected_mean and term.compared == "demonstrations"
+        built.append(replace(term.with_options(**length, **theirs), selected_mean=mean))
+    own = {key: value for key, value in given.items() if key not in reached}
+    first = replace(first, options={**length, **first.options, **own})
+    _ = first.algorithm  # names what it lacks
+    terms = averaged_alike((first, *built))
+    if averaged is None:
+        return terms
+    if all(term.compared == "both" for term in built):
+        raise ConfigError(
+            f"algorithm.offline_aggregation: in {config.method.name} a demonstration is averaged as one of its group; "
+            "use algorithm.aggregation"
         )
-        for each, coefficient in offline
+    own_mean = [term.compared != "both" for term in built]
+    return (
+        terms[0],
+        *(
+            term.with_options(aggregation=averaged) if alone else term
+            for term, alone in zip(terms[1:], own_mean, strict=True)
+        ),
     )

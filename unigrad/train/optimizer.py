@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from unigrad.config import TrainConfig
+from unigrad.world import World
 
 
-def build_optimizer(parameters: Sequence[nn.Parameter], config: TrainConfig) -> torch.optim.AdamW:
+def build_optimizer(parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.optim.AdamW:
     """AdamW with weight decay on matrices only: norms and biases are not decayed."""
+    trained = [p for p in parameters if p.requires_grad]
     groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],
@@ -38,6 +40,20 @@ def learning_rate(step: int, config: TrainConfig) -> float:
             return config.learning_rate * (1 - progress)
         case "constant":
             return config.learning_rate
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def sum_gradients(optimizer: torch.optim.Optimizer, world: World) -> None:
+    """Each parameter's gradient becomes the sum over the ranks; one that had none counts as 0."""
+    if world.size > 1:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                parameter.grad = world.sum(own)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,197 +1,109 @@
 """One optimizer update: rows of the mixed loss to a gradient, in micro-batches, to a step.
 
-Shapes: B rows, T tokens.
+Shapes: M completion tokens of a micro-batch, N tokens of its rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from unigrad.batch import MicroBatch, Rows, padded
 from unigrad.config import TrainConfig, ValueConfig
-from unigrad.estimator import Algorithm, entropy_bonus, surrogate
-from unigrad.hybrid import Row
+from unigrad.estimator import weigh
 from unigrad.policy import Policy, TokenStatistics, clipped_value_loss
-from unigrad.train.forward import split, token_statistics
-from unigrad.train.optimizer import guarded_update
-from unigrad.types import Trajectory
-
-
-@dataclass(slots=True)
-class UpdateReport:
-    """Sums over the rows of one update, so that reports of several updates add up. A trajectory's tokens count once.
-
-    loss: −Σ c_i Σ_t w_it log π_it (Eq. 13), less the entropy bonus. value_loss: Σ c_i Σ_t of the value head's.
-    mismatch: |log π_θ − the rollout engine's log-prob| over on-policy tokens. clipped: on-policy tokens whose weight
-    the mask set to 0. entropy: over all tokens, in nats.
-    """
-
-    loss: float = 0.0
-    value_loss: float = 0.0
-    grad_norm: float = 0.0
-    skipped: bool = False
-    tokens: int = 0
-    entropy: float = 0.0
-    rollout_tokens: int = 0
-    mismatch: float = 0.0
-    mismatch_max: float = 0.0
-    clipped: int = 0
+from unigrad.train.optimizer import guarded_update, sum_gradients
+from unigrad.train.update_report import UpdateReport
+from unigrad.world import World
 
 
 def update(
     policy: Policy,
     optimizer: torch.optim.Optimizer,
-    rows: Sequence[Row],
+    rows: Rows,
     config: TrainConfig,
     value: ValueConfig,
-    rollout_temperature: float,
+    world: World,
 ) -> UpdateReport:
     """Accumulate the gradient of the rows' mixed loss and step, unless the gradient is unfit (see `guarded_update`).
 
     Every row carries its final coefficient, and weights that compare tokens across the batch are computed before it is
-    cut, so the gradient does not depend on the micro-batches. Rollouts are seen at the temperature they were sampled
-    at, demonstrations at temperature 1.
+    cut, so the gradient does not depend on the micro-batches, nor on the ranks: all hold the same rows, each computes
+    its share, and the gradients are summed.
     """
     report = UpdateReport()
-    # Rows of one trajectory stand together and share its forward pass.
-    by_trajectory: dict[int, list[int]] = {}
-    for index, row in enumerate(rows):
-        by_trajectory.setdefault(id(row.trajectory), []).append(index)
-    together = list(by_trajectory.values())
-    batches = [
-        [index for each in part for index in together[each]]
-        for part in split([rows[first].trajectory for first, *_ in together], config.tokens_per_micro_batch)
-    ]
-
-    def forward(batch: Sequence[Row]) -> TokenStatistics:
-        distinct = {id(row.trajectory): row.trajectory for row in batch}
-        position = {key: index for index, key in enumerate(distinct)}
-        tokens = token_statistics(policy, list(distinct.values()), rollout_temperature)
-        if len(distinct) == len(batch):
-            return tokens
-        return tokens.take([position[id(row.trajectory)] for row in batch])
-
-    whole: dict[int, Tensor] = {}
-    if any(row.algorithm.whole_batch for row in rows):
-        with torch.no_grad():
-            statistics = [forward([rows[index] for index in indices]) for indices in batches]
-        order = [index for indices in batches for index in indices]
-        weights = _weights([rows[index] for index in order], _joined(statistics))
-        whole = dict(zip(order, weights, strict=True))
-    for indices in batches:
-        batch = [rows[index] for index in indices]
-        tokens = forward(batch)
-        weights = (
-            torch.stack([whole[index][: tokens.logp_BT.shape[1]] for index in indices])
-            if whole
-            else _weights(batch, tokens)
-        )
-        _accumulate(batch, tokens, weights, value, report)
+    mine = world.share(rows.trained_sequences)
+    batches = list(padded(rows.sequences, mine, config.tokens_per_micro_batch))
+    whole_N = _weights_over_all(policy, rows, batches, world)
+    for batch in batches:
+        part, tokens_N = rows.select(batch.indices_P)
+        part = part.to(policy.device, policy.dtype)
+        statistics: TokenStatistics = policy(batch.to(policy.device, policy.dtype))
+        weights_N = _weights(part, statistics) if whole_N is None else whole_N[tokens_N.to(whole_N.device)]
+        loss, value_loss = _loss(part, statistics, weights_N), _value_loss(part, statistics, value)
+        (loss + value_loss).backward()  # type: ignore[no-untyped-call]
+        report.add(part, statistics, weights_N, loss, value_loss)
+    sum_gradients(optimizer, world)
+    report = UpdateReport.of_all(world.gather([report]))
     outcome = guarded_update(optimizer, report.loss + report.value_loss, config)
     report.grad_norm, report.skipped = outcome.grad_norm, outcome.skipped
     return report
 
 
-def _accumulate(
-    rows: Sequence[Row], tokens: TokenStatistics, weights: Tensor, value: ValueConfig, report: UpdateReport
-) -> None:
-    """Add these rows' gradient to the parameters', and their sums to the report."""
-    logp, mask = tokens.logp_BT, tokens.mask_BT
-    coefficients = logp.new_tensor([row.coefficient for row in rows])
-    loss = surrogate(logp, weights, coefficients)
-    bonus = logp.new_tensor([row.algorithm.entropy_coefficient for row in rows])
-    if bonus.any():
-        loss = loss - entropy_bonus(tokens.entropy_BT, mask, coefficients * bonus)
-    value_loss = torch.zeros_like(loss)
-    if tokens.values_BT is not None:
-        returns = _padded(rows, tokens, lambda row: row.returns)
-        before = _padded(rows, tokens, lambda row: row.trajectory.values)
-        # A demonstration has no return to predict.
-        predicted = mask & torch.tensor([row.returns is not None for row in rows], device=logp.device)[:, None]
-        losses = clipped_value_loss(tokens.values_BT, before, returns, value.clip)
-        value_loss = value.coefficient * (torch.where(predicted, losses, 0.0) * coefficients[:, None]).sum()
-    (loss + value_loss).backward()  # type: ignore[no-untyped-call]
-
+def _weights_over_all(policy: Policy, rows: Rows, batches: Sequence[MicroBatch], world: World) -> Tensor | None:
+    """The weights of all rows, where an algorithm compares tokens across the micro-batches; else None."""
+    if len(batches) == world.size == 1 or not any(algorithm.whole_batch for algorithm in rows.algorithms):
+        return None
+    tokens = int(rows.sequences.completion_S.sum())
+    logp_M = torch.zeros(tokens, device=policy.device, dtype=policy.dtype)
+    entropy_M = torch.zeros_like(logp_M)
     with torch.no_grad():
-        sampled = mask & torch.tensor([row.trajectory.on_policy for row in rows], device=logp.device)[:, None]
-        advantages = _padded(rows, tokens, lambda row: row.advantage)
-        difference = (logp - _padded(rows, tokens, lambda row: row.trajectory.rollout_logprobs)).abs()[sampled]
-        report.loss += loss.item()
-        report.value_loss += value_loss.item()
-        again = [index and row.trajectory is rows[index - 1].trajectory for index, row in enumerate(rows)]
-        computed = mask & ~torch.tensor(again, dtype=torch.bool, device=logp.device)[:, None]
-        report.tokens += int(computed.sum())
-        report.entropy += tokens.entropy_BT[computed].sum().item()
-        report.rollout_tokens += int(sampled.sum())
-        report.mismatch += difference.sum().item()
-        report.mismatch_max = max(report.mismatch_max, difference.max().item() if difference.numel() else 0.0)
-        report.clipped += int((sampled & (weights == 0) & (advantages != 0)).sum())
+        for batch in batches:
+            here_M = rows.sequences.completion_tokens(batch.indices_P).to(policy.device)
+            statistics: TokenStatistics = policy(batch.to(policy.device, policy.dtype))
+            logp_M[here_M], entropy_M[here_M] = statistics.logp_M, statistics.entropy_M
+    everywhere = TokenStatistics(world.sum(logp_M), world.sum(entropy_M), None)
+    return _weights(rows.to(policy.device, policy.dtype), everywhere)
 
 
-def _weights(rows: Sequence[Row], tokens: TokenStatistics) -> Tensor:
-    """Each token's weight under its row's algorithm, f[B,T]."""
-    logp = tokens.logp_BT.detach()
-    old = _padded(rows, tokens, lambda row: _log_old(row.trajectory))
-    advantages = _padded(rows, tokens, lambda row: row.advantage)
-    questions = torch.tensor([row.question for row in rows], device=logp.device)
-
-    def padded(of: Callable[[Row], tuple[float, ...] | None], needed: bool, indices: list[int]) -> Tensor | None:
-        return _padded(rows, tokens, of)[indices] if needed else None
-
-    weights = torch.zeros_like(logp)
-    for algorithm, indices in _by_algorithm(rows).items():
-        needs = algorithm.needs
-        # Demonstrations have no rollout log-probs; offline algorithms do not read them.
-        weights[indices] = algorithm.weights(
-            logp[indices],
-            old[indices],
-            advantages[indices],
-            tokens.mask_BT[indices],
-            entropy=tokens.entropy_BT[indices] if "entropy" in needs else None,
-            reference_logp=padded(lambda row: row.trajectory.reference_logprobs, "reference_logp" in needs, indices),
-            engine_logp=padded(lambda row: row.trajectory.rollout_logprobs, "engine_logp" in needs, indices),
-            groups=questions[indices] if "groups" in needs else None,
-        )
-    return weights
-
-
-def _log_old(trajectory: Trajectory) -> tuple[float, ...] | None:
-    return trajectory.rollout_logprobs if trajectory.policy_logprobs is None else trajectory.policy_logprobs
-
-
-def _padded(
-    rows: Sequence[Row], tokens: TokenStatistics, of: Callable[[Row], float | tuple[float, ...] | None]
-) -> Tensor:
-    """A number a row, or a tuple a row, at its tokens, f[B,T]; 0 where there is none."""
-    padded = torch.zeros_like(tokens.logp_BT)
-    for index, row in enumerate(rows):
-        values = of(row)
-        if values is not None:
-            length = len(row.trajectory.completion_ids)
-            padded[index, :length] = padded.new_tensor(values)
-    return padded
-
-
-def _joined(statistics: Sequence[TokenStatistics]) -> TokenStatistics:
-    """Statistics of several micro-batches as those of one, padded to the longest."""
-    width = max(each.logp_BT.shape[1] for each in statistics)
-
-    def join(parts: Sequence[Tensor]) -> Tensor:
-        return torch.cat([torch.nn.functional.pad(part, (0, width - part.shape[1])) for part in parts])
-
-    return TokenStatistics(
-        join([each.logp_BT for each in statistics]),
-        join([each.entropy_BT for each in statistics]),
-        join([each.mask_BT for each in statistics]),
-        None,
+def _weights(rows: Rows, statistics: TokenStatistics) -> Tensor:
+    """Each token's weight w under its row's algorithm. f[N]."""
+    token_N, known = rows.token_N, rows.sequences
+    by_token = {
+        "logp": statistics.logp_M.detach(),
+        "entropy": statistics.entropy_M.detach(),
+        "rollout_logp": known.old_logp_M,
+        "engine_logp": known.rollout_logp_M,
+        "reference_logp": known.reference_logp_M,
+    }
+    by_row = {name: None if values_M is None else values_M[token_N] for name, values_M in by_token.items()}
+    return weigh(
+        rows.algorithms, rows.algorithm_R, rows.question_R, rows.length_R, {**by_row, "advantages": rows.advantage_N}
     )
 
 
-def _by_algorithm(rows: Sequence[Row]) -> dict[Algorithm, list[int]]:
-    found: dict[Algorithm, list[int]] = {}
-    for index, row in enumerate(rows):
-        found.setdefault(row.algorithm, []).append(index)
-    return found
+def _loss(rows: Rows, statistics: TokenStatistics, weights_N: Tensor) -> Tensor:
+    """−Σ sg(W)·log π_θ, W the sum over a token's rows of c·w (Eq. 6, 13), less the entropy bonus. Scalar."""
+    coefficient_N, token_N = rows.coefficient_R[rows.row_N], rows.token_N
+    weights_M = torch.zeros_like(statistics.logp_M).index_add(0, token_N, coefficient_N * weights_N)
+    # A token that does not train may have a log-prob of −inf; 0·inf would poison the sum and its gradient.
+    loss = -(weights_M * torch.where(weights_M == 0, 0.0, statistics.logp_M)).sum()
+    bonus_R = coefficient_N.new_tensor([each.entropy_coefficient for each in rows.algorithms])[rows.algorithm_R]
+    if bonus_R.any():
+        bonus_M = torch.zeros_like(weights_M).index_add(0, token_N, coefficient_N * bonus_R[rows.row_N])
+        loss = loss - (bonus_M * statistics.entropy_M).sum()
+    return loss
+
+
+def _value_loss(rows: Rows, statistics: TokenStatistics, value: ValueConfig) -> Tensor:
+    """Of the value head, over the tokens that have a return to predict. Scalar."""
+    if statistics.values_M is None or rows.returns_N is None or rows.sequences.values_M is None:
+        return statistics.logp_M.new_zeros(())
+    predicts_N = ~rows.returns_N.isnan()
+    token_N = rows.token_N[predicts_N]
+    losses = clipped_value_loss(
+        statistics.values_M[token_N], rows.sequences.values_M[token_N], rows.returns_N[predicts_N], value.clip
+    )
+    return value.coefficient * (losses * rows.coefficient_R[rows.row_N][predicts_N]).sum()

@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from unigrad.verify.rewards import RewardFunction, load_reward_function, score
+from unigrad.verify.scoring import RewardFunctionScorer, VerifierScorer
 from unigrad.verify.verifier import Submission, Verifier, verify
 
-__all__ = ["RewardFunction", "Submission", "Verifier", "load_reward_function", "score", "verify"]
+__all__ = [
+    "RewardFunction",
+    "RewardFunctionScorer",
+    "Submission",
+    "Verifier",
+    "VerifierScorer",
+    "load_reward_function",
+    "score",
+    "verify",
+]

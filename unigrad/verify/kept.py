@@ -9,8 +9,6 @@ from pathlib import Path
 from unigrad.files import json_lines, replace_text
 from unigrad.types import Reason
 
-VERDICTS_FILE = "verdicts.jsonl"
-
 Pair = tuple[str, str]
 """The extracted answer and the gold one, both as `notation.normalise` leaves them."""
 

@@ -28,13 +28,13 @@ from unigrad.verify.nodes import (
     without_name,
 )
 from unigrad.verify.notation import spell
-from unigrad.verify.numbers import DECIMAL_COMMA, MAX_NUMBER_CHARS, fraction_latex, mixed_number, plain_number
-from unigrad.verify.words import SYMBOLS_AT_END, after_number, before_number, is_symbol, numeral, unit_at_end
+from unigrad.verify.numbers import DECIMAL_COMMA, MAX_NUMBER_CHARS, fraction_latex, plain_number
+from unigrad.verify.splitting import PROSE, closes_at_end, split, without_outer
+from unigrad.verify.values import MODULUS, both_signs, modulo, read_value
+from unigrad.verify.words import after_number, before_number, numeral
 
 MAX_ITEMS = 200
 MAX_DEPTH = 12
-
-_OPEN, _CLOSE = "([{", ")]}"
 _REVERSED_BRACKETS = re.compile(r"(?=\]|.*\[$)([\[\]])([^\[\]]*)([\[\]])")
 _RELATION = re.compile(r"<|>|\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|\\ne(?![a-zA-Z])")
 _EQUAL = re.compile(r":?=|\\equiv(?![a-zA-Z])|\\approx(?![a-zA-Z])")
@@ -43,17 +43,10 @@ _UNION = re.compile(r"\\cup(?![a-zA-Z])")
 _INTERSECTION = re.compile(r"\\cap(?![a-zA-Z])")
 _DIFFERENCE = re.compile(r"\\setminus(?![a-zA-Z])|(?<=\\mathbb\{R\}) ?-(?= ?\\\{)")
 _MEMBER = re.compile(r"\\in(?![a-zA-Z])")
-_PLUS_MINUS, _MINUS_PLUS = re.compile(r"\\pm(?![a-zA-Z])"), re.compile(r"\\mp(?![a-zA-Z])")
 _CONNECTIVE = re.compile(
     r"⟨(?P<before>[^⟨⟩]*?)(?<![^ ⟨])(?P<word>and/or|and|or|或者|或|和|与|及|且)(?![^ ⟩])(?P<after>[^⟨⟩]*)⟩", re.I
 )
 _AND, _OR = "\\text{and}", "\\text{or}"
-
-_MODULUS = re.compile(
-    r" ?(?:\\pmod ?(?:\{ ?(\d+) ?\}|(\d+))|\(? ?(?:⟨mod(?:ulo)?⟩|\\b?mod(?![a-z])"
-    r"|mod(?=[ 0-9])) ?\{? ?(\d+) ?\}? ?\)?)$"
-)
-_OPTION = re.compile(r"^\(?⟨?\(?[A-E](?:\)⟩?|⟩?\))[.:]? ?(?=[^ ,;)\]])")
 _BASE = re.compile(
     r"\(?(?P<digits>[0-9A-Za-z]+)\)? ?(?:_ ?(?:(?P<plain>[0-9]+)|\{ ?\(?(?P<braced>[0-9]+)\)? ?\}"
     r"|\{ ?⟨base⟩ ?(?P<spelled>[0-9]+) ?\}|\{? ?⟨?(?P<word>[a-z]{3,})⟩? ?\}?)"
@@ -65,12 +58,6 @@ _HALF = {"a": "am", "p": "pm"}
 _GROUPS = re.compile(r"[+-]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?")
 _EUROPEAN = re.compile(r"(?P<whole>[+-]?[0-9]{1,3}(?:(?: [0-9]{3})+|(?:\.[0-9]{3})+)),(?P<part>[0-9]+)")
 _MAYBE_DECIMAL_COMMA = re.compile(r"([+-]?[0-9]+),([0-9]+)")
-_PROSE = re.compile(r"⟨([^⟨⟩]*)⟩")
-_NOUN = re.compile(r"(?<=[0-9}])(?P<space> ?)⟨(?P<words>[^⟨⟩]*)⟩")
-_TRIGONOMETRIC = re.compile(r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")
-_DEGREES = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?|\\?[a-zA-Z]+|\([^()]*\)) ?\^\\circ")
-_OHM = re.compile(r" ?[kM]? ?\\Omega$")
-_TEMPERATURE = re.compile(r"\^\\circ ?(?:⟨?[CF]⟩?|⟨(?:Celsius|Fahrenheit|celsius|fahrenheit)⟩)$")
 _NAME = re.compile(
     r"(?:⟨[^⟨⟩]*⟩ ?|[A-Za-z]|\\(?:angle|triangle|overline|vec|cos|sin|tan|theta|alpha|beta|gamma|phi|omega|Delta"
     r"|lambda|mu|sigma|rho|pi|log|ln|max|min|lim|lvert|rvert|mid|measuredangle|mathrm|mathbf|mathcal|det|arg|deg|dim"
@@ -116,7 +103,7 @@ def read_otherwise(answer: str, gold: Node) -> Node | None:
     if isinstance(gold, Value) and gold.number is not None:
         decimal = _MAYBE_DECIMAL_COMMA.fullmatch(text)
         if decimal and gold.number.denominator > 1:
-            return _leaf(f"{decimal[1]}.{decimal[2]}")
+            return read_value(f"{decimal[1]}.{decimal[2]}")
     return None
 
 
@@ -124,7 +111,7 @@ def _read(text: str, depth: int) -> Node:
     text = text.strip()
     if depth > MAX_DEPTH or not text:
         return Unread(text)
-    text = _without_outer(text)
+    text = without_outer(text)
     if reversed_brackets := _REVERSED_BRACKETS.fullmatch(text):  # ]2, 3]
         opening, inner, closing = reversed_brackets.groups()
         text = f"{'(' if opening == ']' else '['}{inner}{')' if closing == '[' else ']'}"
@@ -136,12 +123,12 @@ def _read(text: str, depth: int) -> Node:
         or _enclosed(text, depth)
         or _relation(text)
         or _equation(text, depth)
-        or _leaf(text)
+        or read_value(text)
     )
 
 
 def _whole_words(text: str) -> Node | None:
-    match = _PROSE.fullmatch(text)
+    match = PROSE.fullmatch(text)
     if match is None:
         return None
     words = match[1].strip(" .,")
@@ -178,16 +165,16 @@ def _simple(text: str, depth: int) -> Node | None:
     if (based := _BASE.fullmatch(text)) and (node := _based(based)):
         return node
     if european := _EUROPEAN.fullmatch(text):  # 12 500,75 and 12.500,75
-        return _leaf(re.sub(r"[ .]", "", european["whole"]) + "." + european["part"])
+        return read_value(re.sub(r"[ .]", "", european["whole"]) + "." + european["part"])
     if ratio := re.fullmatch(r"([0-9]+) ?⟨to⟩ ?([0-9]+)", text):
         return Clock((int(ratio[1]), int(ratio[2])))
     if point := re.fullmatch(r"[A-Z](?:_\{?[0-9]\}?|')? ?(\( ?[-+]?[0-9.]+ ?[,;].*\))", text):  # A(2, -3)
         return _read(point[1], depth + 1)
-    label = _PROSE.match(text)
+    label = PROSE.match(text)
     if label and re.match(r" ?:? ?[(\[]|\\\{", text[label.end() :]) and before_number(label[1]) == (1, None):
         return _read(text[label.end() :].lstrip(" :"), depth + 1)  # Point (1, 2)
     if len(text) <= MAX_NUMBER_CHARS and (_GROUPS.fullmatch(text) or DECIMAL_COMMA.fullmatch(text)):
-        return _leaf(text)
+        return read_value(text)
     return None
 
 
@@ -206,15 +193,15 @@ def _based(match: re.Match[str]) -> Based | None:
 
 def _regions(text: str, depth: int) -> Node | None:
     for pattern, operation in ((_UNION, "union"), (_INTERSECTION, "intersection"), (_DIFFERENCE, "difference")):
-        parts = _split(text, pattern)[0]
+        parts = split(text, pattern)[0]
         if len(parts) > 1:
-            if member := _split(parts[0], _MEMBER)[0][1:]:
+            if member := split(parts[0], _MEMBER)[0][1:]:
                 parts[0] = member[-1]
             nodes = tuple(_read(part, depth + 1) for part in parts)
             return Region(operation, nodes)
-    sides = _split(text, _MEMBER)[0]
+    sides = split(text, _MEMBER)[0]
     if len(sides) == 2:
-        if not sides[0] or _split(sides[0], _RELATION)[1]:
+        if not sides[0] or split(sides[0], _RELATION)[1]:
             return None
         if re.fullmatch(r"\\mathbb ?\{?[ZNQC]\}?(?:\^?[+*])?", sides[1].strip()):
             return Unread(text)
@@ -232,11 +219,11 @@ def _regions(text: str, depth: int) -> Node | None:
 def _several(text: str, depth: int) -> Node | None:
     text = _connectives(text)
     conjoined = _AND in text and _OR not in text
-    rows = [row.strip() for row in _split(text, re.compile(";"))[0]]
+    rows = [row.strip() for row in split(text, re.compile(";"))[0]]
     # p=5, q=2; p=7, q=2
-    if 1 < len(rows) <= MAX_ITEMS and all(len(_split(row, re.compile(","))[0]) > 1 for row in rows):
+    if 1 < len(rows) <= MAX_ITEMS and all(len(split(row, re.compile(","))[0]) > 1 for row in rows):
         return Several(tuple(Bracketed(_read_items(row, depth), "(", ")") for row in rows))
-    parts, signs = _split(text.replace(_OR, _AND), _SEPARATOR)
+    parts, signs = split(text.replace(_OR, _AND), _SEPARATOR)
     parts = [part.strip() for part in parts if part.strip()]
     if len(parts) < 2:
         if signs and len(parts) == 1 and _AND not in text:
@@ -262,7 +249,7 @@ def _several(text: str, depth: int) -> Node | None:
 
 
 def _read_items(row: str, depth: int) -> tuple[Node, ...]:
-    return tuple(without_name(_read(item.strip(), depth + 1)) for item in _split(row, re.compile(","))[0])
+    return tuple(without_name(_read(item.strip(), depth + 1)) for item in split(row, re.compile(","))[0])
 
 
 def _expanded(items: tuple[Node, ...]) -> tuple[Node, ...]:
@@ -312,25 +299,25 @@ def _connectives(text: str) -> str:
 
 
 def _enclosed(text: str, depth: int) -> Node | None:
-    if text.startswith(r"\{") and text.endswith(r"\}") and _closes_at_end(text[1:-2] + "}"):
+    if text.startswith(r"\{") and text.endswith(r"\}") and closes_at_end(text[1:-2] + "}"):
         inner = text[2:-2].strip()
         if re.fullmatch("[0-9, ]+", inner) and "," in inner:
-            return Braced(tuple(_leaf(item.strip()) for item in inner.split(",") if item.strip()))
-        parts = _split(inner, re.compile(r":(?!=)|\\mid(?![a-zA-Z])|(?<!\\)\|"))[0]
+            return Braced(tuple(read_value(item.strip()) for item in inner.split(",") if item.strip()))
+        parts = split(inner, re.compile(r":(?!=)|\\mid(?![a-zA-Z])|(?<!\\)\|"))[0]
         if len(parts) == 2 and (_RELATION.search(parts[1]) or _MEMBER.search(parts[1])):
             if re.search(r"\\mathbb ?\{?[ZNQC]", inner):
                 return Unread(text)
             return _read(parts[1], depth + 1)
         items = _read(inner, depth + 1)
         return Braced(items.items if isinstance(items, Several) else (items,))
-    if len(text) > 2 and text[0] in "([" and text[-1] in ")]" and _closes_at_end(text):
+    if len(text) > 2 and text[0] in "([" and text[-1] in ")]" and closes_at_end(text):
         opening, closing = text[0], text[-1]
-        parts = [part.strip() for part in _split(text[1:-1], re.compile("[,;]"))[0]]
+        parts = [part.strip() for part in split(text[1:-1], re.compile("[,;]"))[0]]
         if len(parts) == 1 or not all(parts):
             return None
         if len(parts) > MAX_ITEMS:
             return Unread(text)
-        choices = [_signs(part) for part in parts]
+        choices = [both_signs(part) for part in parts]
         if sum(len(choice) == 2 for choice in choices) > 1:
             return Unread(text)
         both = [
@@ -344,7 +331,7 @@ def _enclosed(text: str, depth: int) -> Node | None:
 
 
 def _relation(text: str) -> Node | None:
-    sides, signs = _split(text, _RELATION)
+    sides, signs = split(text, _RELATION)
     if not signs:
         return None
     if "⟨" in text:
@@ -355,14 +342,14 @@ def _relation(text: str) -> Node | None:
 
 
 def _stripped_side(side: str) -> str:
-    node = _leaf(side.strip()) if side.strip() else None
+    node = read_value(side.strip()) if side.strip() else None
     return node.latex if isinstance(node, Value) else side
 
 
 def _equation(text: str, depth: int) -> Node | None:
-    modulus = _MODULUS.search(text)
+    modulus = MODULUS.search(text)
     body = text[: modulus.start()] if modulus else text
-    sides, signs = _split(body, _EQUAL)
+    sides, signs = split(body, _EQUAL)
     sides = [side.strip() for side in sides]
     if not signs:
         return None
@@ -383,7 +370,7 @@ def _equation(text: str, depth: int) -> Node | None:
         sides, name = sides[::-1], sides[1]
     value = _read(sides[-1], depth + 1)
     if modulus and isinstance(value, Value):
-        value = _modulo(value, modulus)
+        value = modulo(value, modulus)
     if len(sides) == 1:
         return value
     return Equation(tuple(sides), name, value)
@@ -397,141 +384,3 @@ def _near(exact: str, approximate: str) -> bool:
 
 def _is_name(side: str) -> bool:
     return _NAME.fullmatch(side) is not None and not re.fullmatch(r"\\pi|e|i|⟨[^⟨⟩]*\bnot\b[^⟨⟩]*⟩", side)
-
-
-def _leaf(text: str) -> Node:
-    modulus = _MODULUS.search(text)
-    if modulus and modulus.start():
-        value = _leaf(text[: modulus.start()].strip())
-        if not isinstance(value, Value):
-            return Unread(text)
-        return _modulo(value, modulus)
-    text = _degrees(_OPTION.sub("", text))
-    sign, factor, percent, unit = 1, Fraction(1), False, None
-    prose = _PROSE.search(text)
-    if prose and prose.start() == 0 and prose.end() < len(text):
-        before = before_number(prose[1])
-        if before is None:
-            return Unread(text)
-        sign, unit = before
-        if prose[1].isupper() and unit is None and text[prose.end()].isdigit() and not is_symbol(prose[1]):
-            return Unread(text)  # a name: AZ2
-        text = text[prose.end() :].strip(" :")
-    text = text.strip()
-    if text.endswith("%"):
-        percent, text = True, text[:-1].strip()
-    if (ohms := _OHM.search(text)) and plain_number(text[: ohms.start()].strip()) is not None:
-        text = text[: ohms.start()].strip()
-    symbol, product = SYMBOLS_AT_END.search(text), None
-    if symbol and not text.endswith("⟩") and plain_number(text[: symbol.start()].strip()) is not None:
-        product, unit, text = text, unit or unit_at_end(symbol["unit"]), text[: symbol.start()].strip()
-    while prose := _PROSE.search(text):
-        if prose.end() == len(text):
-            said = after_number(prose[1].strip())
-            if said is None:
-                return Unread(text)
-            factor, percent, unit = factor * said.factor, percent or said.percent, said.unit or unit
-            text = text[: prose.start()].strip()
-            if text.endswith("%"):
-                percent, text = True, text[:-1].strip()
-            continue
-        said = (
-            after_number(prose[1].strip())
-            if _NOUN.match(text, prose.start() - (text[prose.start() - 1] == " "))
-            else None
-        )
-        rest = text[prose.end() :].strip()
-        if said is None or said.factor != 1 or said.percent or not re.match(r"[+*/)}-]|\\(?:times|cdot|pm)", rest):
-            return Unread(text)
-        text = f"{text[: prose.start()].strip()} {rest}"
-    if not text:
-        return Unread(text)
-    inner = _without_outer(text)
-    if inner != text and plain_number(inner) is not None:
-        text = inner
-    number = plain_number(text)
-    if sign < 0 or factor != 1:
-        if number is None and factor != 1:
-            return Unread(text)
-        number = None if number is None else sign * factor * number
-        text = fraction_latex(number) if number is not None else f"-({text})"
-    if number is None and _PLUS_MINUS.search(text):
-        return Several(tuple(Value(both, plain_number(both), percent, unit) for both in _signs(text)))
-    return Value(mixed_number(text), number, percent, unit, product)
-
-
-def _modulo(value: Value, modulus: re.Match[str]) -> Value:
-    return replace(value, modulus=int(next(group for group in modulus.groups() if group)))
-
-
-def _degrees(text: str) -> str:
-    """An angle within a function is turned into radians; elsewhere the sign is a unit."""
-    if r"^\circ" not in text:
-        return text
-    function = _TRIGONOMETRIC.search(text)
-    if function and function.start() < text.index(r"^\circ"):
-        text = _DEGREES.sub(r"{(\g<number> \\cdot \\frac{\\pi}{180})}", text)
-    return _TEMPERATURE.sub("", text).replace(r"^\circ", "").strip()
-
-
-def _signs(item: str) -> list[str]:
-    r"""An item with \pm as two."""
-    if _PLUS_MINUS.search(item) is None:
-        return [item]
-    plus, minus = _PLUS_MINUS.sub("+", item), _PLUS_MINUS.sub("-", item)
-    return [_MINUS_PLUS.sub("-", plus).removeprefix("+").strip(), _MINUS_PLUS.sub("+", minus).strip()]
-
-
-def _split(text: str, pattern: re.Pattern[str]) -> tuple[list[str], list[str]]:
-    """`text` cut at the matches outside all brackets, and the matches."""
-    depth, start, parts, signs = 0, 0, list[str](), list[str]()
-    position = 0
-    while position < len(text):
-        character = text[position]
-        if character == "⟨":
-            position = text.index("⟩", position) + 1
-            continue
-        if character == "\\" and text[position + 1 : position + 2] in ("{", "}"):
-            depth += 1 if text[position + 1] == "{" else -1
-            position += 2
-            continue
-        if text.startswith(r"\begin", position):
-            depth += 1
-        elif text.startswith(r"\end", position):
-            depth -= 1
-        if character in _OPEN:
-            depth += 1
-        elif character in _CLOSE:
-            depth -= 1
-        match = pattern.match(text, position) if depth <= 0 else None
-        if match and match.end() > position:
-            parts.append(text[start:position])
-            signs.append(match[0])
-            start = position = match.end()
-            continue
-        position += 1
-    return [*parts, text[start:]], signs
-
-
-def _without_outer(text: str) -> str:
-    """Without brackets or braces around all of it that hold one thing."""
-    while len(text) > 2 and text[0] == "{" and text[-1] == "}" and _closes_at_end(text):
-        text = text[1:-1].strip()
-    if len(text) > 2 and text[0] == "(" and text[-1] == ")" and _closes_at_end(text) and not re.search("[,;]", text):
-        inner = text[1:-1].strip()
-        if plain_number(inner) is not None or _PROSE.fullmatch(inner) or re.fullmatch(r"[A-Za-z]", inner):
-            return inner
-    return text
-
-
-def _closes_at_end(text: str) -> bool:
-    """Whether the bracket that `text` begins with closes at its end, whichever kind it is."""
-    depth = 0
-    for position, character in enumerate(text):
-        if character in _OPEN and text[position - 1 : position] != "\\":
-            depth += 1
-        elif character in _CLOSE and text[position - 1 : position] != "\\":
-            depth -= 1
-            if depth == 0:
-                return position == len(text) - 1
-    return False

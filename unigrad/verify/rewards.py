@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import math
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, SupportsFloat
+
+from unigrad.errors import UserCodeError, nearest
+from unigrad.plugins import import_module
 
 RewardFunction = Callable[..., Sequence[float | None]]
 
@@ -16,22 +15,16 @@ RewardFunction = Callable[..., Sequence[float | None]]
 def load_reward_function(dotted_path: str) -> RewardFunction:
     """The function at "package.module.function" or "package.module:function"; modules of the current folder count.
 
-    Raises ValueError on a path that leads to no function. What a module raises while it runs is left as it is.
+    Raises ValueError on a path that leads to no function, and UserCodeError for whatever the module raises.
     """
     module_name, _, name = dotted_path.replace(":", ".").rpartition(".")
     if not module_name or not name:
         raise ValueError(f"reward function {dotted_path!r}: expected 'package.module.function'")
-    here = str(Path.cwd())
-    if here not in sys.path and "" not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"reward function {dotted_path!r}: {error}") from error
+    module = import_module(module_name, f"reward function {dotted_path!r}")
     if not hasattr(module, name):
         functions = [key for key, value in vars(module).items() if callable(value)]
-        near = difflib.get_close_matches(name, functions, n=1, cutoff=0.0)
-        advice = f"; the nearest is {near[0]!r}" if near else ""
+        near = nearest(name, functions)
+        advice = f"; the nearest is {near!r}" if near else ""
         raise ValueError(f"reward function {dotted_path!r}: module {module_name!r} has no {name!r}{advice}")
     function = getattr(module, name)
     if not callable(function):
@@ -49,16 +42,16 @@ def score(
     """The rewards of `completions`, None where the function does not score one.
 
     `prompts`, `completions` and each of `columns` have one entry for each completion. Raises ValueError on a result of
-    another length, of another type, or not finite; what the function itself raises is left as it is.
+    another length, of another type, or not finite, and UserCodeError for whatever the function raises.
     """
     name = getattr(function, "__name__", type(function).__name__)
-    rewards = function(prompts=prompts, completions=completions, **columns)
     try:
-        values = list(rewards)
-    except TypeError as error:
-        raise ValueError(
-            f"reward function {name!r} returned {type(rewards).__name__}, expected list[float | None]"
-        ) from error
+        rewards = function(prompts=prompts, completions=completions, **columns)
+    except Exception as error:
+        raise UserCodeError from error
+    if not isinstance(rewards, Iterable):
+        raise ValueError(f"reward function {name!r} returned {type(rewards).__name__}, expected list[float | None]")
+    values = list(rewards)
     if len(values) != len(completions):
         raise ValueError(f"reward function {name!r} returned {len(values)} rewards for {len(completions)} completions")
     return [_reward(name, index, value) for index, value in enumerate(values)]

@@ -7,6 +7,7 @@ import functools
 import os
 import queue
 import re
+import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -42,6 +43,13 @@ class Submission(NamedTuple):
     truncated: bool = False
 
 
+class Check(NamedTuple):
+    """A check that runs: what was read as the answer, and what will be known of it."""
+
+    extracted: str
+    reason: Future[Reason]
+
+
 class Verifier:
     """Verifies completions, from any thread. No process starts before an answer needs one.
 
@@ -72,17 +80,49 @@ class Verifier:
         self._idle: queue.Queue[Worker] = queue.Queue()
         for worker in self._workers:
             self._idle.put(worker)
+        self._lock = threading.Lock()
+        self._running: dict[Pair, Future[Reason]] = {}
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="verify")
 
-    def verify_batch(self, submissions: Sequence[Submission | tuple[str, str, AnswerKind]]) -> list[Verdict]:
-        """Their verdicts, in their order. Equal answers are checked once, in this verifier's life.
+    def start(self, submission: Submission) -> Verdict | Check:
+        """The verdict, or the check that it takes, begun. Equal answers are checked once, in this verifier's life.
 
         Whatever the strings, each gets a verdict. Raises RuntimeError where a worker is needed and this verifier is
-        closed, or the worker cannot start.
+        closed.
         """
-        checks: dict[Pair, Future[Reason]] = {}
-        verdicts = [self._judge(Submission(*submission), checks) for submission in submissions]
-        return [verdict if isinstance(verdict, Verdict) else _verdict(*verdict) for verdict in verdicts]
+        completion, answer, kind = self._answering_part(submission), submission.answer, submission.kind
+        if kind == "choice":
+            return judge_choice(completion, answer)
+        if kind != "math":
+            raise ValueError(f"unknown kind of answer {kind!r}: 'math' or 'choice'")
+        gold = unwrap_gold(answer[:MAX_ANSWER_CHARS])
+        gold = last_boxed(gold) or gold
+        if not spell(gold) or len(answer) > MAX_ANSWER_CHARS:
+            return Verdict(False, extract(completion), Reason.BAD_GOLD)
+        extracted = extract(completion)
+        if extracted is None:
+            return Verdict(False, None, Reason.UNPARSEABLE)
+        pair = (extracted, gold)
+        if (reason := compare(*pair)) is not None:
+            return Verdict(reason is Reason.RIGHT, extracted, reason)
+        with self._lock:
+            if (reason := self._kept.get(pair)) is not None:
+                return Verdict(reason is Reason.RIGHT, extracted, reason)
+            if pair not in self._running:
+                self._running[pair] = self._threads.submit(self._check, pair)
+            return Check(extracted, self._running[pair])
+
+    def finish(self, started: Verdict | Check) -> Verdict:
+        """The verdict of what was begun. Raises RuntimeError where the worker could not start."""
+        if isinstance(started, Verdict):
+            return started
+        reason = started.reason.result()
+        return Verdict(reason is Reason.RIGHT, started.extracted, reason)
+
+    def verify_batch(self, submissions: Sequence[Submission | tuple[str, str, AnswerKind]]) -> list[Verdict]:
+        """Their verdicts, in their order; see `start`."""
+        started = [self.start(Submission(*submission)) for submission in submissions]
+        return [self.finish(each) for each in started]
 
     def close(self) -> None:
         """Waits for the running checks (bounded by the time limit) and ends the processes."""
@@ -98,30 +138,6 @@ class Verifier:
     ) -> None:
         self.close()
 
-    def _judge(
-        self, submission: Submission, checks: dict[Pair, Future[Reason]]
-    ) -> Verdict | tuple[str, Future[Reason]]:
-        """The verdict, or the extracted answer and its check."""
-        completion, answer, kind = self._answering_part(submission), submission.answer, submission.kind
-        if kind == "choice":
-            return judge_choice(completion, answer)
-        if kind != "math":
-            raise ValueError(f"unknown kind of answer {kind!r}: 'math' or 'choice'")
-        gold = unwrap_gold(answer[:MAX_ANSWER_CHARS])
-        gold = last_boxed(gold) or gold
-        if not spell(gold) or len(answer) > MAX_ANSWER_CHARS:
-            return Verdict(False, extract(completion), Reason.BAD_GOLD)
-        extracted = extract(completion)
-        if extracted is None:
-            return Verdict(False, None, Reason.UNPARSEABLE)
-        pair = (extracted, gold)
-        reason = compare(*pair) or self._kept.get(pair)
-        if reason is not None:
-            return Verdict(reason is Reason.RIGHT, extracted, reason)
-        if pair not in checks:
-            checks[pair] = self._threads.submit(self._check, pair)
-        return extracted, checks[pair]
-
     def _answering_part(self, submission: Submission) -> str:
         """What stands after the thinking; nothing where that never ended, or where a box is wanted and missing."""
         text = submission.completion
@@ -132,14 +148,15 @@ class Verifier:
         return "" if needs_box and last_boxed(text) is None else text
 
     def _check(self, pair: Pair) -> Reason:
-        extracted, gold = pair
         worker = self._idle.get()
         try:
-            reason = worker.check(extracted, gold)
+            reason = worker.check(*pair)
+            self._kept.add(pair, reason)
+            return reason
         finally:
             self._idle.put(worker)
-        self._kept.add(pair, reason)
-        return reason
+            with self._lock:
+                del self._running[pair]
 
 
 def verify(
@@ -176,8 +193,3 @@ def _process_verifier(pid: int, no_box: NoBox) -> Verifier:
 def _close_in(pid: int, verifier: Verifier) -> None:
     if os.getpid() == pid:
         verifier.close()
-
-
-def _verdict(extracted: str, check: Future[Reason]) -> Verdict:
-    reason = check.result()
-    return Verdict(reason is Reason.RIGHT, extracted, reason)

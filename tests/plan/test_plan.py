@@ -1,0 +1,305 @@
+"""The plan of a run: exact parameters, parts of memory held against real tensors, and no network."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from unigrad.batch import Sequences, padded
+from unigrad.cli import main
+from unigrad.config import Config, load_config, recipe_names
+from unigrad.data.tiny import MODEL_PATH
+from unigrad.plan.memory import (
+    LOGPROB_CHUNK,
+    SAMPLER_PART,
+    Part,
+    activations,
+    cache_rows,
+    key_value_size,
+    logprob_buffers,
+    memory,
+    micro_batch_tokens,
+    peak,
+)
+from unigrad.policy import Policy, find_architecture, load_policy, token_logprobs
+from unigrad.policy.architecture import Dimensions, bundled_architectures, dimensions
+from unigrad.rollout import Prompt, Sampling, TorchEngine, sampler, torch_engine
+from unigrad.rollout.row_cache import RowCache
+from unigrad.train.optimizer import build_optimizer
+
+ACTIVATIONS_WITHIN = 1.1
+"""The estimate of what the layers keep is this close to what autograd saves."""
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An empty folder with an empty hub cache."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("recipe", recipe_names())
+def test_every_recipe_can_be_planned_offline(recipe: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["train", recipe, "--plan"]) == 0
+    output = capsys.readouterr().out
+    config = load_config(recipe)
+    assert re.search(r"model: .*, [\d,]+ parameters", output)
+    assert "one GPU of at least" in output
+    assert f"the run: {config.train.max_steps:,} steps" in output
+    gated = config.model.name_or_path.startswith("meta-llama/")
+    assert ("HF_TOKEN" in output) == gated
+    assert ("from the hub" in output) == (config.model.name_or_path != "tiny")
+    assert list(tmp_path.iterdir()) == []
+
+
+WITHOUT_NETWORK = """
+import socket, sys
+def refuse(*arguments):
+    sys.stderr.write(f"network: {arguments}\\n")
+    raise OSError("no network")
+socket.socket.connect = refuse
+socket.getaddrinfo = refuse
+from unigrad.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("recipe", ["tiny-hpt", "llama-3.1-8b-hpt"])
+def test_nothing_tries_the_network(recipe: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_NETWORK, "train", recipe, "--plan"],
+        capture_output=True, text=True, timeout=120, check=False, env={**os.environ, "HF_HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("Qwen/Qwen2.5-Math-1.5B", 1_543_714_304),
+        ("Qwen/Qwen2.5-Math-7B", 7_615_616_512),
+        ("meta-llama/Llama-3.1-8B", 8_030_261_248),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", 134_515_008),
+    ],
+)
+def test_parameters_are_exact(name: str, parameters: int) -> None:
+    assert dimensions(bundled_architectures()[name]).parameters == parameters
+
+
+def test_what_a_large_model_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "qwen2.5-math-7b-hpt-official", "--plan"]) == 0
+    output = capsys.readouterr().out
+    assert "128 questions, 1,024 completions, 2 updates; at most 8,388,608 tokens sampled" in output
+    assert "the run: 500 steps, 64,000 questions, 512,000 completions, 1,000 updates" in output
+    assert "it does not fit 24, 40, 80, 141 GB" in output
+    assert "this does not run on one of 80 GB" in output
+    # 16 bytes a parameter.
+    assert f"over 8 GPUs, which is not built yet, each would hold {16 * 7_615_616_512 / 8 / 2**30:.1f} GiB" in output
+    assert "30.46 GB the final model" in output
+    assert "the model Qwen/Qwen2.5-Math-7B from the hub, 15.23 GB" in output
+
+
+def test_a_part_that_only_some_methods_have() -> None:
+    model = dimensions(find_architecture(str(MODEL_PATH))[0])
+
+    def parts(**changes: bool) -> dict[str, Part]:
+        options = {"samples": True, "reference": False, "value_head": False, **changes}
+        return {part.name: part for part in memory(load_config("tiny"), model, compute_size=2, **options)}
+
+    assert parts(reference=True)["weights of the reference model, float32"].size == 4 * model.parameters
+    assert parts(value_head=True)["weights, float32"].size == 4 * (model.parameters + model.hidden + 1)
+    assert any(name.startswith("keys and values") for name in parts())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model.name_or_path", "Qwen/Qwen3-8B"], "the architecture of Qwen/Qwen3-8B is not known here"),
+        (["--model.name_or_path", "./nowhere"], "there is no model at nowhere"),
+        (["--rollout.max_completion_length", "20000"], "make 20064 tokens; tiny takes 256"),
+        (["--algorithm.name", "gropo"], "unknown algorithm 'gropo'; did you mean 'grpo'?"),
+        (["--data.prompt_template", "boxd"], "no prompt template 'boxd'"),
+    ],
+)
+@pytest.mark.usefixtures("offline")
+def test_what_cannot_be_planned_is_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "tiny-hpt", "--plan", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_folder_is_planned_with_the_overrides(tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(MODEL_PATH)
+    model.save_pretrained(tmp_path)
+    architecture, found = find_architecture(str(tmp_path), rope_theta=500.0, max_position_embeddings=77)
+    assert (architecture.rope_parameters["rope_theta"], architecture.max_position_embeddings) == (500.0, 77)
+    assert found == "its folder"
+    assert dimensions(architecture).parameters == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.usefixtures("offline")
+def test_the_local_cache_comes_before_the_bundled_facts(tmp_path: Path) -> None:
+    name = "Qwen/Qwen2.5-Math-1.5B"
+    model = tmp_path / "cache" / "models--Qwen--Qwen2.5-Math-1.5B"
+    (model / "refs").mkdir(parents=True)
+    (model / "refs" / "main").write_text("0123", encoding="utf-8")
+    assert find_architecture(name)[1] == "the bundled facts"
+    config = AutoModelForCausalLM.from_pretrained(MODEL_PATH).config
+    config.save_pretrained(model / "snapshots" / "0123")
+    architecture, found = find_architecture(name)
+    assert (found, architecture.model_type) == ("the local cache", "llama")
+
+
+def test_weights_gradients_and_moments_are_those_of_a_real_update() -> None:
+    policy = load_policy(str(MODEL_PATH), device="cpu")
+    policy.add_value_head()
+    config = load_config("tiny-hpt")
+    optimizer = build_optimizer(policy.parameters(), config.train)
+    (batch,) = padded(Sequences.of_ids([([1, 5, 6], [7, 8, 2])], [1.0]), [0], 6)
+    statistics = policy(batch)
+    assert statistics.values_M is not None
+    (statistics.logp_M.sum() + statistics.values_M.sum()).backward()
+    weights = sum(p.nbytes for p in policy.parameters())
+    gradients = sum(p.grad.nbytes for p in policy.parameters() if p.grad is not None)
+    optimizer.step()
+    moments = sum(state[name].nbytes for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq"))
+
+    model = dimensions(find_architecture(str(MODEL_PATH))[0])
+    planned = memory(config, model, samples=True, reference=False, value_head=True, compute_size=4)
+    sizes = {part.name: part.size for part in planned}
+    assert sizes["weights, float32"] == weights
+    assert sizes["gradients, float32"] == gradients
+    assert sizes["AdamW's two moments, float32"] == moments
+    assert "bfloat16 copies of the matrices" not in sizes
+    assert peak(planned, "update") > weights + gradients + moments
+
+
+@pytest.mark.parametrize(("dtype", "compute_size"), [(None, 4), (torch.bfloat16, 2)])
+@pytest.mark.parametrize("concurrent", [400, 65536])
+def test_keys_and_values_are_those_of_the_real_cache(
+    dtype: torch.dtype | None, compute_size: int, concurrent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caches: list[RowCache] = []
+
+    class Recorded(RowCache):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            caches.append(self)
+
+    monkeypatch.setattr(torch_engine, "RowCache", Recorded)
+    config = load_config(
+        "tiny-hpt",
+        {
+            "data.max_prompt_length": "20",
+            "data.eval": "null",
+            "rollout.max_completion_length": "30",
+            "rollout.num_generations": "3",
+            "rollout.max_concurrent_tokens": str(concurrent),
+            "train.questions_per_step": "4",
+        },
+    )
+    policy = load_policy(str(MODEL_PATH), device="cpu")
+    engine = TorchEngine(policy.model, policy.tokenizer, max_concurrent_tokens=concurrent, compute_dtype=dtype)
+    prompts = [Prompt(str(key), tuple(range(3, 23))) for key in range(4)]
+    engine.generate(prompts, Sampling(num_generations=3, max_completion_length=30), 0)
+    (cache,) = caches
+    real = sum(buffer.nbytes for layer in cache.layers for buffer in (layer.keys, layer.values))
+
+    rows, length = cache_rows(config, samples=True)
+    model = dimensions(find_architecture(str(MODEL_PATH))[0])
+    assert (rows, length) == (min(concurrent // 50, 12), 50)
+    assert rows * length * key_value_size(model, compute_size) == real
+
+
+SMALL = {
+    "vocab_size": 101,
+    "hidden_size": 64,
+    "intermediate_size": 320,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 512,
+}
+
+
+def saved_bytes(kind: str, rows: int, length: int, compute_size: int, checkpointing: bool) -> tuple[int, Dimensions]:
+    """What autograd saves in a forward pass of the layers: tensors that are neither parameters nor casts of them."""
+    config = AutoConfig.for_model(kind, **SMALL)
+    model = AutoModelForCausalLM.from_config(config)
+    tokenizer = AutoTokenizer.from_pretrained(MODEL_PATH)
+    if checkpointing:
+        Policy(model, tokenizer, gradient_checkpointing=True).model.train()
+    matrices = [p for p in model.parameters() if p.ndim == 2]
+    casts = {p.shape for p in matrices} | {p.T.shape for p in matrices}
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    saved: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage().data_ptr()
+        if storage not in weights and tensor.shape not in casts:
+            saved[storage] = tensor
+        return tensor
+
+    autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=compute_size == 2)
+    with saved_tensors_hooks(keep, lambda tensor: tensor), autocast:
+        model.base_model(input_ids=torch.zeros(rows, length, dtype=torch.long), use_cache=False)
+    return sum(tensor.untyped_storage().nbytes() for tensor in saved.values()), dimensions(config)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("compute_size", [4, 2])
+@pytest.mark.parametrize("kind", ["qwen2", "llama"])
+def test_activations_are_about_what_autograd_saves(kind: str, compute_size: int, checkpointing: bool) -> None:
+    rows, length = 3, 100
+    measured, model = saved_bytes(kind, rows, length, compute_size, checkpointing)
+    estimated = rows * length * activations(model, compute_size, checkpointing)
+    assert 1 / ACTIVATIONS_WITHIN < measured / estimated < ACTIVATIONS_WITHIN
+
+
+def test_the_micro_batch_is_bounded_by_what_there_is() -> None:
+    def tokens(samples: bool = True, **changes: int) -> int:
+        keys = {"data.max_prompt_length": 100, "rollout.max_completion_length": 400, "rollout.num_generations": 4}
+        overrides = {**keys, **{key.replace("__", "."): value for key, value in changes.items()}}
+        config: Config = load_config("tiny-hpt", {key: str(value) for key, value in overrides.items()})
+        return micro_batch_tokens(config, samples=samples)
+
+    assert tokens(train__tokens_per_micro_batch=2000) == 2000
+    assert tokens(train__tokens_per_micro_batch=100) == 500
+    assert tokens(train__tokens_per_micro_batch=2000, data__max_demonstration_length=3000) == 3100
+    assert tokens(train__tokens_per_micro_batch=10**6) == 16 * 5 * 500
+    assert tokens(train__tokens_per_micro_batch=10**6, samples=False) == 16 * 500
+
+
+def test_the_sizes_of_a_chunk_and_a_part_are_those_in_use() -> None:
+    assert inspect.signature(token_logprobs).parameters["chunk_tokens"].default == LOGPROB_CHUNK
+    assert sampler._PART == SAMPLER_PART
+
+
+def test_log_prob_buffers_hold_no_tokens_times_vocabulary() -> None:
+    qwen = dimensions(bundled_architectures()["Qwen/Qwen2.5-Math-1.5B"])
+    chunk, head = 512 * qwen.vocabulary, qwen.vocabulary * qwen.hidden
+    assert logprob_buffers(qwen, 2) == 8 * chunk + 4 * head * 2 + 4 * head
+    assert logprob_buffers(qwen, 4) == 8 * chunk + 4 * head * 2
+
+
+def test_the_tokenizer_is_not_needed(tmp_path: Path) -> None:
+    AutoModelForCausalLM.from_pretrained(MODEL_PATH).config.save_pretrained(tmp_path)
+    with pytest.raises((OSError, ValueError)):
+        AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)
+    assert main(["train", "tiny-hpt", "--plan", "--model.name_or_path", str(tmp_path)]) == 0

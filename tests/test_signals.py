@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import signal
+import threading
+
+import pytest
+
+from unigrad.signals import stop_signal
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_first_signal_is_noted_and_a_second_acts_as_usual(number: signal.Signals) -> None:
+    acted: list[int] = []
+    before = signal.signal(number, lambda number, _: acted.append(number))
+    try:
+        with stop_signal() as received:
+            assert received == []
+            signal.raise_signal(number)
+            assert (received, acted) == ([number], [])
+            signal.raise_signal(number)
+            assert (received, acted) == ([number], [number])
+        signal.raise_signal(number)
+        assert acted == [number, number]
+    finally:
+        signal.signal(number, before)
+
+
+def test_off_the_main_thread_nothing_is_listened_to() -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    seen: list[object] = []
+
+    def work() -> None:
+        with stop_signal() as received:
+            seen.extend([received, [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [[], handlers]

@@ -1,0 +1,77 @@
+"""The command line: `unigrad COMMAND …`, each command a file of its own with `parser()` and `run(arguments)`.
+
+Nothing here imports torch before a command's input has been read, so that `--help` and every usage error are instant.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+
+from unigrad.cli.parser import Parser
+from unigrad.cli.plugins import named_plugins
+from unigrad.errors import ConfigError, UserCodeError, nearest
+from unigrad.plugins import load_plugins
+
+COMMANDS = {
+    "train": "train a model: unigrad train [RECIPE] [--section.key VALUE ...]",
+    "evaluate": "measure a model: unigrad evaluate MODEL --suite paper",
+    "compare": "train methods side by side: unigrad compare [RECIPE] --methods a,b,c",
+    "report": "the paper's figures and tables of runs: unigrad report RUN [RUN ...]",
+    "algorithms": "print Table 1, or the methods: every declaration as data",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command. Returns its exit code: 0 on success, 2 on a usage or configuration error, 1 on a failure at run
+    time, and 128 plus the signal's number when a run was asked to stop."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    _keep_dependencies_quiet()
+    try:
+        if not arguments or arguments[0].startswith("-"):
+            return _without_command(arguments)
+        command, *rest = arguments
+        if command not in COMMANDS:
+            raise ConfigError(f"unknown command {command!r}; did you mean {nearest(command, COMMANDS)!r}?")
+        load_plugins(named_plugins(rest))
+        code: int = import_module(f"unigrad.cli.{command}").run(rest)
+        return code
+    except ConfigError as error:
+        sys.stderr.write(f"unigrad: error: {error}\n")
+        return 2
+    except UserCodeError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except Exception as error:
+        from unigrad.versions import untested
+
+        for line in untested():
+            error.add_note(f"not tested with {line}")
+        raise
+
+
+def _without_command(arguments: Sequence[str]) -> int:
+    parser = Parser(prog="unigrad", description="One gradient for LLM post-training (arXiv:2509.04419).")
+    parser.add_argument("--version", action="store_true", help="print the versions of unigrad and what it stands on")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for name, description in COMMANDS.items():
+        commands.add_parser(name, help=description)
+    if arguments == ["--version"]:
+        from unigrad.versions import version_lines
+
+        sys.stdout.write("\n".join(version_lines()) + "\n")
+        return 0
+    if arguments and arguments[0] not in ("-h", "--help"):
+        raise ConfigError(f"unknown option {arguments[0]!r}; see unigrad --help")
+    parser.print_help()
+    return 0
+
+
+def _keep_dependencies_quiet() -> None:
+    """What they deprecate is for those who call them: the tests make an error of it, the terminal is the user's."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # Behind all other filters, so that one of the user's, or of the tests', comes first.
+    warnings.filterwarnings("ignore", category=FutureWarning, append=True)

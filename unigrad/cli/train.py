@@ -1,0 +1,70 @@
+"""`unigrad train`: every key of the configuration as an option, on top of a recipe or of the run that goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from unigrad.cli.parser import KEYS_FOLLOW, Parser, add_key, in_words, template_lines
+from unigrad.config import Config, config_keys, load_config, recipe_families
+from unigrad.errors import ConfigError
+from unigrad.runs.folder import CONFIG_FILE
+
+DEFAULT_RECIPE = "tiny-hpt"
+
+
+def run(arguments: list[str]) -> int:
+    recipe = arguments[0] if arguments and not arguments[0].startswith("-") else DEFAULT_RECIPE
+    options = vars(parser(recipe if {"-h", "--help"} & set(arguments) else None).read(arguments, KEYS_FOLLOW))
+    resume, recipe, dry_run = options.pop("resume"), options.pop("recipe"), options.pop("dry_run")
+    plan = options.pop("plan")
+    if resume and recipe:
+        raise ConfigError(f"--resume {resume} takes its configuration from the run; leave out the recipe {recipe!r}")
+    config = _resumed_config(resume, options) if resume else load_config(recipe or DEFAULT_RECIPE, options)
+
+    from unigrad.versions import warn_of_untested
+
+    warn_of_untested()
+    from unigrad import train
+
+    if plan:
+        return train.show_plan(config)
+    return train.run(config, resume=Path(resume) if resume else None, dry_run=dry_run)
+
+
+def _resumed_config(folder: str, overrides: dict[str, str]) -> Config:
+    path = Path(folder) / CONFIG_FILE
+    if not path.is_file():
+        raise ConfigError(f"--resume {folder}: no run there (it has no config.yaml)")
+    return load_config(str(path), overrides)
+
+
+def parser(shown_recipe: str | None = None) -> Parser:
+    """shown_recipe: whose values stand as the defaults in `--help`; None where nobody asked for help."""
+    parser = Parser(
+        prog="unigrad train",
+        usage="unigrad train [RECIPE] [--section.key VALUE ...]",
+        description="Train a model on problems with demonstrations and a verifier.",
+        epilog=_epilog() if shown_recipe else None,
+        noun="key",
+    )
+    parser.add_argument("recipe", nargs="?", help=f"a bundled recipe or a YAML path (default: {DEFAULT_RECIPE})")
+    parser.add_argument("--resume", metavar="RUN", help="go on from the newest complete checkpoint of this run")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, say what would run, and stop")
+    parser.add_argument(
+        "--plan", action="store_true", help="print parameters, memory, tokens and needs, before anything is downloaded"
+    )
+    values: dict[str, Any] = load_config(shown_recipe).flat() if shown_recipe else {}
+    groups: dict[str, Any] = {}
+    for key, field in config_keys():
+        section = key.split(".")[0] if "." in key else "run"
+        if section not in groups:
+            groups[section] = parser.add_argument_group(section)
+        add_key(groups[section], key, field, in_words(values.get(key)))
+    return parser
+
+
+def _epilog() -> str:
+    lines = ["recipes, and the methods that each tunes (tiny-luffy, qwen2.5-math-7b-luffy-official, …):"]
+    lines += [f"  {family:<28}{', '.join(methods)}" for family, methods in recipe_families().items()]
+    return "\n".join([*lines, "", *template_lines()])

@@ -1,0 +1,39 @@
+"""The run's configuration: one validated tree, read from a recipe or a YAML file, with dotted overrides on top.
+
+Nothing here imports torch, so that `--help` and every usage error are instant.
+"""
+
+from unigrad.config.algorithm import AlgorithmConfig
+from unigrad.config.keys import (
+    RESUMABLE_CHANGES,
+    changed_keys,
+    check_option,
+    config_keys,
+    nearest_key,
+    read_option,
+    type_name,
+)
+from unigrad.config.recipes import load_config, recipe_families, recipe_names
+from unigrad.config.schema import Config, EvalConfig, RolloutConfig, SourceConfig, TrainConfig, ValueConfig
+from unigrad.config.section import flatten
+
+__all__ = [
+    "RESUMABLE_CHANGES",
+    "AlgorithmConfig",
+    "Config",
+    "EvalConfig",
+    "RolloutConfig",
+    "SourceConfig",
+    "TrainConfig",
+    "ValueConfig",
+    "changed_keys",
+    "check_option",
+    "config_keys",
+    "flatten",
+    "load_config",
+    "nearest_key",
+    "read_option",
+    "recipe_families",
+    "recipe_names",
+    "type_name",
+]

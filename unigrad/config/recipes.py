@@ -1,0 +1,142 @@
+"""Bundled recipes and YAML files, with their bases, their methods and dotted overrides, as one configuration."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from unigrad.config.keys import config_keys, nearest_key, parse, validate
+from unigrad.config.schema import Config
+from unigrad.errors import ConfigError, nearest, one_line
+from unigrad.plugins import load_plugins
+
+METHODS_KEY = "methods"
+OFFICIAL = "-official"
+
+
+def recipe_names() -> list[str]:
+    """The bundled recipes: every family, and every FAMILY-METHOD (before `-official`) of the methods that it tunes."""
+    return sorted({*_bundled(), *_members()})
+
+
+def recipe_families() -> dict[str, list[str]]:
+    """Each bundled file, with the methods that make a recipe's name with it."""
+    return {family: [method for of, method in _members().values() if of == family] for family in sorted(_bundled())}
+
+
+def _bundled() -> dict[str, Traversable]:
+    folder = resources.files("unigrad.recipes")
+    return {entry.name.removesuffix(".yaml"): entry for entry in folder.iterdir() if entry.name.endswith(".yaml")}
+
+
+@cache
+def _members() -> dict[str, tuple[str, str]]:
+    """The family and the method of each composed name."""
+    members = {}
+    for family in _bundled():
+        stem, suffix = family.removesuffix(OFFICIAL), OFFICIAL if family.endswith(OFFICIAL) else ""
+        for method in _load_recipe(family).get(METHODS_KEY, {}):
+            members[f"{stem}-{method}{suffix}"] = (family, method)
+    return members
+
+
+def load_config(recipe: str, overrides: Mapping[str, str] | None = None) -> Config:
+    """The configuration of a bundled recipe or a YAML path, with dotted `overrides` (text, as from a command line).
+
+    A recipe may name another as its `base` and hold only what differs; its section `methods` holds, by method.name,
+    what changes under that method. Raises ConfigError, one line, on a missing or malformed recipe, an unknown key or a
+    bad value.
+    """
+    tree = _load_recipe(recipe)
+    named = (overrides or {}).get("plugins", tree.get("plugins", ()))
+    load_plugins(validate({"plugins": named}, recipe).plugins)
+    methods = tree.pop(METHODS_KEY, {})
+    chosen = (overrides or {}).get("method.name") or tree.get("method", {}).get("name")
+    tree = _merge(tree, methods.get(chosen, {}))
+    known = dict(config_keys())
+    for key, text in (overrides or {}).items():
+        if key not in known:
+            raise ConfigError(f"unknown key {key!r}; did you mean {nearest_key(key, known)!r}?")
+        *sections, name = key.split(".")
+        node = tree
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[name] = parse(text, known[key])
+    return validate(tree, recipe)
+
+
+def _load_recipe(recipe: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    if recipe in seen:
+        raise ConfigError(f"recipe {recipe}: its base leads back to itself")
+    is_path = recipe.endswith((".yaml", ".yml")) or "/" in recipe
+    try:
+        if is_path:
+            text = Path(recipe).read_text(encoding="utf-8")
+        elif recipe in _bundled():
+            text = _bundled()[recipe].read_text(encoding="utf-8")
+        elif recipe in _members():
+            family, method = _members()[recipe]
+            member = {"method": {"name": method}, "output_dir": f"runs/{recipe}"}
+            return _merge(_load_recipe(family, (*seen, recipe)), member)
+        else:
+            close = nearest(recipe, recipe_names(), cutoff=0.4)
+            tail = (
+                f"did you mean {close!r}?"
+                if close
+                else f"there are: {', '.join(sorted(_bundled()))}, or a path to a .yaml file"
+            )
+            raise ConfigError(f"unknown recipe {recipe!r}; {tail}")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"recipe {recipe} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read recipe {recipe}: {error.strerror}; bundled: {', '.join(sorted(_bundled()))}"
+        ) from None
+    try:
+        tree = yaml.safe_load(text) or {}
+    except yaml.MarkedYAMLError as error:
+        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"recipe {recipe}{where}: not YAML: {error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"recipe {recipe}: not YAML: {one_line(error)}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"recipe {recipe}: its top must be a mapping of sections, not {type(tree).__name__}")
+    methods = tree.get(METHODS_KEY) or {}
+    if not isinstance(methods, dict) or not all(isinstance(each, dict | types.NoneType) for each in methods.values()):
+        raise ConfigError(f"recipe {recipe}: {METHODS_KEY} must map the names of methods to sections of keys")
+    tree[METHODS_KEY] = {name: changes or {} for name, changes in methods.items()}
+    base = tree.pop("base", None)
+    if base is None:
+        return tree
+    if is_path and isinstance(base, str) and base.endswith((".yaml", ".yml")):
+        base = str(Path(recipe).parent / base)
+    inherited = _load_recipe(str(base), (*seen, recipe))
+    # What a recipe says itself stands above whatever it inherits, also above what its base says of a method.
+    methods = {name: _without(changes, tree) for name, changes in inherited.get(METHODS_KEY, {}).items()}
+    return _merge({**inherited, METHODS_KEY: methods}, tree)
+
+
+def _without(tree: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """`tree` less the keys that `said` holds too."""
+    left = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and isinstance(said.get(key), dict):
+            left[key] = _without(value, said[key])
+        elif key not in said:
+            left[key] = value
+    return left
+
+
+def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged

@@ -1,0 +1,310 @@
+"""The run's configuration as one validated tree of sections: every key with its type, bounds, default and meaning."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import Field, create_model, field_validator, model_validator
+
+from unigrad.config.algorithm import AlgorithmConfig, algorithm_section
+from unigrad.config.section import NonNegative, Positive, Section, Share, with_options
+from unigrad.options import METHOD_OPTIONS, all_options
+from unigrad.types import NoBox
+
+
+class ModelConfig(Section):
+    name_or_path: str = "tiny"
+    """The policy to train: a hub id, a folder, a .gguf file, or `tiny`, the embedded base model"""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of the forward pass; the trained weights stay float32. auto: bfloat16 on cuda, else float32"""
+    device: str = "auto"
+    """cuda, mps, cpu, or auto: the first of these that is there"""
+    attn_implementation: str | None = None
+    """Attention kernel as transformers names it (sdpa, eager, flash_attention_2); null: transformers' choice"""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time"""
+    rope_theta: Annotated[float, Field(gt=0)] | None = None
+    """Base of the rotary position embedding, in place of the model's own; null: the model's own"""
+    max_position_embeddings: Positive | None = None
+    """Tokens of the longest prompt with its completion, in place of the model's own limit; null: the model's own"""
+
+
+class ColumnsConfig(Section):
+    id: str | None = None
+    """Column of the problem's unique id; null: recognised by the ecosystem's names, else the row's number"""
+    problem: str | None = None
+    """Column of the question; null: problem, question, prompt, messages, …"""
+    answer: str | None = None
+    """Column of the gold answer; null: answer, final_answer, ground_truth, reward_model.ground_truth, …"""
+    solution: str | None = None
+    """Column of the demonstration; null: solution, demonstration, completion, target, …"""
+    source: str | None = None
+    """Column naming where a problem comes from; null: source, data_source, …"""
+    level: str | None = None
+    """Column of the difficulty; null: level, difficulty"""
+
+
+class SourceConfig(Section):
+    path: str
+    """As data.train"""
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """How often each of its problems is met an epoch: 2 is twice, 0.5 in every other epoch"""
+    split: str | None = None
+    """In place of data.train_split"""
+    subset: str | None = None
+    """In place of data.subset"""
+    columns: ColumnsConfig = ColumnsConfig()
+    """In place of those of data.columns"""
+
+
+class DataConfig(Section):
+    train: str | tuple[SourceConfig, ...] = "tiny"
+    """Training problems: a file (.jsonl, .json, .csv, .parquet), folder, glob or hub dataset, or `tiny`, the embedded
+    generator; or a list of them to be mixed, each alone or as {path: …, weight: 2, split: …, subset: …, columns: …}"""
+    train_split: str = "train"
+    """Split of a hub dataset to train on"""
+    eval: str | None = "tiny"
+    """Held-out problems, given like data.train; null: no evaluation"""
+    eval_split: str = "test"
+    """Split of a hub dataset to evaluate on"""
+    subset: str | None = None
+    """Configuration name of a hub dataset (`main` for openai/gsm8k)"""
+    columns: ColumnsConfig = ColumnsConfig()
+    prompt_template: str = "plain"
+    """How a problem becomes a prompt: a template's name (listed below) or your own text holding {problem}"""
+    max_prompt_length: Positive = 1024
+    """Longer prompts (in tokens) are dropped and counted, never cut"""
+    max_demonstration_length: Positive | None = None
+    """Longer demonstrations (in tokens) are dropped and counted, never cut; null: rollout.max_completion_length"""
+    max_train_problems: Positive | None = None
+    """Use only the first so many training problems; null: all"""
+    max_eval_problems: Positive | None = None
+    """Evaluate on only the first so many held-out problems, or of each benchmark; null: all"""
+
+    @field_validator("train", mode="before")
+    @classmethod
+    def _paths_alone(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        if not value:
+            raise ValueError("it names no problem set")
+        return [{"path": item} if isinstance(item, str) else item for item in value]
+
+    @property
+    def train_sets(self) -> tuple[SourceConfig, ...]:
+        return (SourceConfig(path=self.train),) if isinstance(self.train, str) else self.train
+
+
+class TinyConfig(Section):
+    train_problems: Positive = 2000
+    """Problems the embedded generator makes for training"""
+    eval_problems: Positive = 200
+    """Problems the embedded generator makes for evaluation; disjoint from the training ones"""
+    expert_error_rate: Share = 0.2
+    """Share of the embedded demonstrations that hold a wrong step and so a wrong answer"""
+    seed: int = 0
+    """Seed of the embedded generator"""
+
+
+class RolloutConfig(Section):
+    engine: str = "torch"
+    """What samples the rollouts: torch, on the live policy, or an engine that a plugin registers"""
+    num_generations: Positive = 8
+    """Rollouts per question, the paper's n"""
+    max_completion_length: Positive = 1024
+    """Longest completion in tokens; longer ones are truncated"""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Sampling temperature; training uses the log-probs at this temperature"""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Nucleus sampling: the smallest set of tokens with this mass; 1: off"""
+    top_k: NonNegative = 0
+    """Sample among the k likeliest tokens; 0: off"""
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Strings that end a completion, besides the end token; in evaluations of the run too"""
+    max_concurrent_tokens: Positive = 65536
+    """Tokens (prompts and completions) whose keys and values are held at once; waiting rows enter as others finish"""
+
+
+class VerifyConfig(Section):
+    timeout_seconds: Annotated[float, Field(gt=0)] = 1.0
+    """Limit for one check, in seconds of a common server: counted in calls, so that no load changes a verdict"""
+    workers: Positive = 2
+    """Worker processes for the checks that need symbolic mathematics"""
+    no_box: NoBox = "last_number"
+    """What a completion without a box is: last_number reads its last number or option, wrong as for the authors"""
+    reward_function: str | None = None
+    """Your own reward, `package.module.function`, with TRL's signature f(prompts, completions, **columns)"""
+
+
+class MethodConfig(Section):
+    name: str = "hpt"
+    """Which trajectories each question trains on, and how: a row of `unigrad algorithms --methods`"""
+    gate: str | None = None
+    """switch, drop, rollouts, demonstrations, both, linear or table: what decides; null: the method's own"""
+    threshold: Annotated[float, Field(ge=0)] | None = None
+    """Of switch and drop, γ: SFT where at most so many rollouts are solved (a count; below 1 a rate); null: its own"""
+    table: tuple[tuple[float, ...], ...] | None = None
+    """Of the gate table: [α, β] for 0, 1, … solved rollouts, the last for more; null: the method's own"""
+    alpha: Annotated[float, Field(ge=0)] = 1.0
+    """The RL term is multiplied with this"""
+    beta: Annotated[float, Field(ge=0)] = 1.0
+    """The terms on demonstrations are multiplied with this (the authors' sft_loss_coef)"""
+    selected_mean: bool = False
+    """SFT is the mean over the demonstrations that train, as in the authors' code, not over all questions (Eq. 12)"""
+    first_stage: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """sft_then_grpo: share of the run that its first stage takes; null: the method's own, a half"""
+    mu_start: Share | None = None
+    """chord: μ at the start"""
+    mu_end: Share | None = None
+    """chord: μ at the end of its fall"""
+    mu_share: Share | None = None
+    """chord: share of the run over which μ falls"""
+
+
+class ValueConfig(Section):
+    """The value head of ppo."""
+
+    clip: Annotated[float, Field(gt=0)] = 0.2
+    """A value that moved further than this from its rollout's stops training"""
+    coefficient: Annotated[float, Field(ge=0)] = 0.5
+    """Weight of the value loss"""
+
+
+class TrainConfig(Section):
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-6
+    """Peak learning rate of AdamW"""
+    lr_scheduler_type: Literal["constant", "cosine", "linear"] = "constant"
+    """Course of the learning rate after the warm-up; cosine and linear fall to 0 at max_steps"""
+    warmup_steps: NonNegative = 0
+    """Steps of linear warm-up"""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW's decoupled weight decay, on matrices only"""
+    adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """AdamW's decay of the first moment"""
+    adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """AdamW's decay of the second moment"""
+    adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    """AdamW's denominator floor"""
+    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
+    """Gradients are scaled down to this norm; 0: no clipping"""
+    skip_grad_norm: Annotated[float, Field(ge=0)] = 0.0
+    """An update is skipped when its gradient norm passes this, as when it is not finite; 0: only the latter"""
+    max_steps: Positive = 500
+    """Steps; one is one batch of rollouts and its updates"""
+    max_tokens: Positive | None = None
+    """The run ends, before max_steps, once so many tokens were generated and trained; null: no such end"""
+    questions_per_step: Positive = 128
+    """Questions of one step; each gets rollout.num_generations rollouts"""
+    questions_per_update: Positive | None = None
+    """Questions of one optimizer update (a mini-batch of the step's rollouts); null: all of the step"""
+    tokens_per_micro_batch: Positive = 16384
+    """Tokens of one forward and backward pass, padding included; changes memory and speed, never the gradient"""
+    seed: int = 0
+    """Seed of the order of the problems and of every rollout"""
+    save_steps: NonNegative = 50
+    """A checkpoint every so many steps; 0: off"""
+    save_total_limit: Positive | None = 2
+    """Checkpoints kept; older ones go once a new one is complete; null: all"""
+    eval_steps: NonNegative = 10
+    """An evaluation every so many steps, and before the first and after the last; 0: off"""
+    tensorboard: bool = True
+    """Write TensorBoard event files beside metrics.jsonl"""
+    wandb: bool = False
+    """Log to Weights & Biases too (needs unigrad[wandb]; WANDB_MODE=offline stays on this machine)"""
+    save_token_logprobs: bool = True
+    """Write each token's text and log-prob into the rollout files, for `unigrad report`; about 13 bytes a token"""
+
+
+class EvalConfig(Section):
+    """How held-out problems and benchmarks are sampled; the defaults are the paper's protocol (§4.1)."""
+
+    num_generations: Positive | None = None
+    """Samples of each problem; accuracy is their mean (avg@k). null: 1 for held-out problems, a benchmark's own k"""
+    temperature: Annotated[float, Field(ge=0)] = 0.6
+    """Sampling temperature of the evaluation; 0: greedy"""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """Nucleus of the evaluation"""
+    max_completion_length: Positive | None = None
+    """Longest completion of the evaluation in tokens; null: rollout.max_completion_length for held-out problems, for
+    benchmarks 8192 or what the model's positions leave"""
+    seed: int | None = None
+    """Seed of every completion of the evaluation; null: train.seed for held-out problems, 0 for benchmarks"""
+
+
+class Config(Section):
+    """Everything a run depends on."""
+
+    output_dir: str = "runs/unigrad"
+    """The run's folder; it must not hold a run yet"""
+    plugins: tuple[str, ...] = ()
+    """Modules of your own, with commas: what they register can be chosen by name, and their options are keys too"""
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    tiny: TinyConfig = TinyConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    verify: VerifyConfig = VerifyConfig()
+    method: MethodConfig = MethodConfig()
+    algorithm: AlgorithmConfig = AlgorithmConfig()
+    value: ValueConfig = ValueConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
+
+    @field_validator("plugins", mode="before")
+    @classmethod
+    def _with_commas(cls, value: Any) -> Any:
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value or ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        train = self.train
+        if train.questions_per_update and train.questions_per_step % train.questions_per_update:
+            raise ValueError(
+                f"train.questions_per_update ({train.questions_per_update}) must divide "
+                f"train.questions_per_step ({train.questions_per_step})"
+            )
+        longest = self.data.max_prompt_length + max(self.rollout.max_completion_length, self.held_out_completion_length)
+        if self.rollout.max_concurrent_tokens < longest:
+            raise ValueError(
+                f"rollout.max_concurrent_tokens ({self.rollout.max_concurrent_tokens}) must hold one prompt with its "
+                f"completion: at least {longest}"
+            )
+        return self
+
+    @property
+    def max_demonstration_length(self) -> int:
+        """In tokens."""
+        return self.data.max_demonstration_length or self.rollout.max_completion_length
+
+    @property
+    def held_out_generations(self) -> int:
+        """Samples of each held-out problem."""
+        return self.eval.num_generations or 1
+
+    @property
+    def held_out_completion_length(self) -> int:
+        """In tokens."""
+        return self.eval.max_completion_length or self.rollout.max_completion_length
+
+    @property
+    def held_out_seed(self) -> int:
+        return self.train.seed if self.eval.seed is None else self.eval.seed
+
+    def dump(self) -> str:
+        """The whole tree as YAML, every key written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def current_config() -> type[Config]:
+    """`Config`, with keys for the options of what plugins have registered by now."""
+    more = [option.name for option in all_options() if option.name not in AlgorithmConfig.model_fields]
+    return _extended((*more, *METHOD_OPTIONS)) if more or METHOD_OPTIONS else Config
+
+
+@cache
+def _extended(names: tuple[str, ...]) -> type[Config]:
+    # One class for each set of names: pydantic compares configurations by their classes, too.
+    algorithm = algorithm_section()
+    method = with_options(MethodConfig, "MethodConfig", METHOD_OPTIONS.values())
+    return create_model("Config", __base__=Config, algorithm=(algorithm, algorithm()), method=(method, method()))

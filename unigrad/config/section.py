@@ -1,0 +1,70 @@
+"""What a section of the configuration is, and the bounds that many keys share."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+
+from unigrad.errors import ConfigError, nearest
+from unigrad.options import Option
+
+Positive = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        coerce_numbers_to_str=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+    )
+
+    def flat(self) -> dict[str, Any]:
+        """Every key by its dotted name."""
+        return dict(flatten(self.model_dump(mode="json")))
+
+
+S = TypeVar("S", bound=Section)
+
+
+def with_options(section: type[S], name: str, options: Iterable[Option]) -> type[S]:
+    """The section with a key for each option: null is its own default. Raises ConfigError on a key that is taken."""
+    keys: dict[str, Any] = {}
+    for option in options:
+        if option.name in section.model_fields:
+            raise ConfigError(f"an option cannot be named {option.name!r}: that is a key of its section already")
+        fits = BeforeValidator(partial(_option_value, option))
+        keys[option.name] = (Annotated[option.type | None, fits], Field(default=None, description=option.help))
+    return create_model(name, __base__=section, __doc__=section.__doc__, **keys)
+
+
+def _option_value(option: Option, value: Any) -> Any:
+    if isinstance(value, str) and option.type in (int, float):
+        # YAML takes 1e-6 for text.
+        with suppress(ValueError):
+            value = option.type(value)
+    if value is None or option.fits(value):
+        return value
+    if typing.get_origin(option.type) is Literal:
+        choices = [str(each) for each in typing.get_args(option.type)]
+        close = nearest(str(value), choices)
+        raise ValueError(f"must be one of {', '.join(choices)}; did you mean {close!r}?")
+    raise ValueError(f"must be {option.wanted}")
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested mappings by their dotted keys."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

@@ -1,0 +1,167 @@
+"""What a run keeps in the memory of one GPU, part by part, from its configuration and the model's dimensions alone.
+
+Bytes throughout. c is the size of an element of the forward pass: 2 in bfloat16, 4 in float32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from unigrad.config import Config
+from unigrad.policy.architecture import Dimensions
+
+Phase = Literal["sampling", "training", "update"]
+PHASES: tuple[Phase, ...] = ("sampling", "training", "update")
+FLOAT32 = 4
+LOGPROB_CHUNK = 512
+"""Tokens whose logits exist at a time in `unigrad.policy.token_logprobs`."""
+SAMPLER_PART = 2**24
+"""Logits that the sampler works on at a time."""
+CONTEXT = 2**30
+"""What CUDA itself and the allocator's rounding take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Memory of one kind, and the phases of a step in which it is held. estimate: measured to agree, not counted."""
+
+    name: str
+    size: int
+    phases: tuple[Phase, ...]
+    estimate: bool = False
+
+
+def memory(
+    config: Config, model: Dimensions, *, samples: bool, reference: bool, value_head: bool, compute_size: int
+) -> list[Part]:
+    """The parts of a run on one GPU. compute_size: c."""
+    trained = model.parameters + (model.hidden + 1 if value_head else 0)
+    generates = samples or bool(config.data.eval and config.train.eval_steps)
+    rows, length = cache_rows(config, samples=samples)
+    tokens = micro_batch_tokens(config, samples=samples)
+    checkpointing = config.model.gradient_checkpointing
+    head = model.vocabulary * model.hidden
+    casts = model.matrices * compute_size if compute_size < FLOAT32 else 0
+    head_cast = head * compute_size if compute_size < FLOAT32 else 0
+
+    parts = [
+        Part("weights, float32", FLOAT32 * trained, PHASES),
+        Part("gradients, float32", FLOAT32 * trained, ("training", "update")),
+        Part("AdamW's two moments, float32", 2 * FLOAT32 * trained, PHASES),
+        # torch's AdamW updates all tensors at once on a GPU: one more buffer the size of the weights.
+        Part("AdamW's buffer", FLOAT32 * trained, ("update",)),
+        Part("bfloat16 copies of the matrices", casts, ("sampling", "training")),
+        Part(
+            f"activations of {tokens:,} tokens{', checkpointed' if checkpointing else ''}",
+            # Beside what is kept: the gradients of the layer at hand, and its recomputed activations.
+            tokens * activations(model, compute_size, checkpointing)
+            + tokens * layer_activations(model, compute_size) * (2 if checkpointing else 1),
+            ("training",),
+            estimate=True,
+        ),
+        Part("logits of a chunk, the output embedding's gradient", logprob_buffers(model, compute_size), ("training",)),
+    ]
+    if reference:
+        parts.insert(1, Part("weights of the reference model, float32", FLOAT32 * model.parameters, PHASES))
+    if generates:
+        parts += [
+            Part(
+                f"keys and values, {rows} rows of {length:,}",
+                rows * length * key_value_size(model, compute_size),
+                ("sampling",),
+            ),
+            Part(
+                "a decoding step: logits, repeated keys and values",
+                head_cast + decoding_buffers(model, rows, length, compute_size),
+                ("sampling",),
+                estimate=True,
+            ),
+        ]
+    parts.append(Part("CUDA's context, rounding", CONTEXT, PHASES, estimate=True))
+    return [part for part in parts if part.size]
+
+
+def peak(parts: list[Part], phase: Phase) -> int:
+    """What is held at once in this phase."""
+    return sum(part.size for part in parts if phase in part.phases)
+
+
+def longest_row(config: Config) -> int:
+    """Tokens of the longest prompt with its completion or demonstration."""
+    return config.data.max_prompt_length + max(config.rollout.max_completion_length, config.max_demonstration_length)
+
+
+def cache_rows(config: Config, *, samples: bool) -> tuple[int, int]:
+    """Rows that are decoded at once and the positions of each, at most: floor(max_concurrent_tokens / length)."""
+    length = config.data.max_prompt_length + max(
+        config.rollout.max_completion_length if samples else 0,
+        config.held_out_completion_length,
+    )
+    rows = config.rollout.max_concurrent_tokens // length
+    held_out = _held_out(config)
+    if held_out is None:
+        return rows, length
+    sampled = config.train.questions_per_step * config.rollout.num_generations if samples else 0
+    return min(rows, max(sampled, held_out * config.held_out_generations)), length
+
+
+def _held_out(config: Config) -> int | None:
+    """Problems of an evaluation; None where only the problem set itself could say."""
+    data = config.data
+    if data.eval is None or not config.train.eval_steps:
+        return 0
+    if data.eval == "tiny":
+        return min(config.tiny.eval_problems, data.max_eval_problems or config.tiny.eval_problems)
+    return data.max_eval_problems
+
+
+def micro_batch_tokens(config: Config, *, samples: bool) -> int:
+    """Tokens of the largest micro-batch, padding included: the budget, unless a row is longer or there are too few."""
+    questions = config.train.questions_per_update or config.train.questions_per_step
+    rows = questions * (1 + (config.rollout.num_generations if samples else 0))
+    longest = longest_row(config)
+    return min(max(config.train.tokens_per_micro_batch, longest), rows * longest)
+
+
+def key_value_size(model: Dimensions, compute_size: int) -> int:
+    """Of one position: 2 · layers · key/value heads · head size · c."""
+    return 2 * model.layers * model.key_value_heads * model.head_size * compute_size
+
+
+def decoding_buffers(model: Dimensions, rows: int, length: int, compute_size: int) -> int:
+    """Rows · vocabulary logits and the sampler's float32 and int64 tensors of a part of them; where heads share keys,
+    one layer's keys and values once more for each head, because masked attention takes them only so."""
+    logits = rows * model.vocabulary
+    repeated = 2 * rows * length * model.heads * model.head_size * compute_size
+    sampler = 40 * min(logits, max(SAMPLER_PART, model.vocabulary))
+    return logits * compute_size + sampler + (repeated if model.heads > model.key_value_heads else 0)
+
+
+def layer_activations(model: Dimensions, compute_size: int) -> int:
+    """A token's, kept by one layer for its backward pass.
+
+    With D hidden, I intermediate, Q and K the query's and key's widths. The residual stream and the norms are float32:
+    16D. The inputs of the projections: in float32 one for query, key and value and one for gate and up, 8D; in
+    bfloat16 a cast for each of the five, 10D. Attention keeps query and output, key and value: c(2Q + 2K). The MLP
+    keeps gate, its activation, up and their product: 4cI. A norm's scale and attention's log-sum-exp: 8 + 4 heads.
+    """
+    queries, keys = model.heads * model.head_size, model.key_value_heads * model.head_size
+    projections = 8 * model.hidden if compute_size == FLOAT32 else 5 * compute_size * model.hidden
+    attention = compute_size * (2 * queries + 2 * keys) + 4 * model.heads
+    return 16 * model.hidden + projections + attention + 4 * compute_size * model.intermediate + 8
+
+
+def activations(model: Dimensions, compute_size: int, checkpointing: bool) -> int:
+    """A token's, kept by all layers and the final norm (8D); checkpointed, a layer keeps only its input (4D)."""
+    layer = FLOAT32 * model.hidden if checkpointing else layer_activations(model, compute_size)
+    return model.layers * layer + 8 * model.hidden
+
+
+def logprob_buffers(model: Dimensions, compute_size: int) -> int:
+    """Of the chunked log-probs' backward pass: log-probs and probabilities of a chunk, 8 · chunk · V; the output
+    embedding's gradient in float32, 4VD, once more where a tied embedding has one too; in bfloat16 also its cast and a
+    chunk's share of that gradient, 4VD."""
+    head = model.vocabulary * model.hidden
+    buffers = 8 * LOGPROB_CHUNK * model.vocabulary + FLOAT32 * head * (2 if model.tied else 1)
+    return buffers + (2 * compute_size * head if compute_size < FLOAT32 else 0)

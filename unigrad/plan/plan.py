@@ -1,0 +1,153 @@
+"""`unigrad train --plan`: what a run would be and need, before anything is downloaded or built."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from transformers import PreTrainedConfig
+
+from unigrad.config import Config
+from unigrad.data.rows import SUFFIXES
+from unigrad.hybrid import Objective
+from unigrad.plan.memory import FLOAT32, PHASES, Part, memory, peak
+from unigrad.policy.architecture import Dimensions, dimensions
+
+MIB, GIB, GB = 2**20, 2**30, 10**9
+CARDS = {24: 23.5, 40: 39.4, 80: 79.1, 141: 139.8}
+"""GPUs by the size on their box, GB, and what a program finds there, GiB."""
+LARGE_CARD = 80
+SHARDS = 8
+TEXT_BYTES = 4
+"""Of a token in `rollouts/`, about."""
+GATED = "meta-llama/"
+"""Whose models the hub gives only to those who have accepted their licence."""
+
+
+def plan_lines(config: Config, stages: Sequence[Objective], architecture: PreTrainedConfig, found: str) -> list[str]:
+    """The plan of a run on one CUDA GPU. found: where the architecture was found, in words."""
+    model = dimensions(architecture)
+    needs = frozenset[str]().union(*(stage.needs for stage in stages))
+    samples = any(stage.samples for stage in stages)
+    parts = memory(
+        config,
+        model,
+        samples=samples,
+        reference="reference_logp" in needs,
+        value_head="values" in needs,
+        compute_size=FLOAT32 if config.model.dtype == "float32" else 2,
+    )
+    return [
+        f"model: {config.model.name_or_path} (known from {found}), {architecture.model_type}, {model.layers} layers, "
+        f"{model.parameters:,} parameters",
+        *_table(parts),
+        *_work(config, stages),
+        "needs:",
+        *(f"  {line}" for line in _needs(config, stages, architecture, model, parts)),
+    ]
+
+
+def _table(parts: list[Part]) -> Iterator[str]:
+    def row(name: str, cells: Sequence[str]) -> str:
+        return f"  {name:<64}{''.join(f'{cell:>10}' for cell in cells)}".rstrip()
+
+    name, unit = ("GiB", GIB) if parts[0].size >= GIB / 4 else ("MiB", MIB)
+    yield row(f"memory of one GPU, {name}", PHASES)
+    for part in parts:
+        cells = [f"{part.size / unit:.2f}" if phase in part.phases else "" for phase in PHASES]
+        yield row(part.name + (" (estimate)" if part.estimate else ""), cells)
+    yield row("together", [f"{peak(parts, phase) / unit:.2f}" for phase in PHASES])
+
+
+def _work(config: Config, stages: Sequence[Objective]) -> Iterator[str]:
+    """What a step of each stage and the whole run come to; tokens are upper bounds, prompts not among them."""
+    train, questions = config.train, config.train.questions_per_step
+    updates = questions // (train.questions_per_update or questions)
+    ends = [round(stage.until * train.max_steps) for stage in stages]
+    totals = (0, 0, 0)
+    for begin, end, stage in zip([0, *ends], ends, stages, strict=False):
+        n, sampled, trained = _of_a_question(config, stage)
+        work = (questions * n, questions * sampled, questions * trained)
+        steps = end - begin
+        totals = (totals[0] + steps * work[0], totals[1] + steps * work[1], totals[2] + steps * work[2])
+        name = "a step" if len(stages) == 1 else f"a step from {begin + 1} to {end}"
+        yield f"{name}: {_counts(questions, updates, *work)}"
+    limit = f", or until {train.max_tokens:,} tokens" if train.max_tokens else ""
+    steps = train.max_steps
+    yield f"the run: {steps:,} steps{limit}, {_counts(steps * questions, steps * updates, *totals)}"
+    yield f"prompts take up to {config.data.max_prompt_length:,} tokens more each"
+
+
+def _counts(questions: int, updates: int, completions: int, sampled: int, trained: int) -> str:
+    return (
+        f"{questions:,} questions, {completions:,} completions, {updates:,} update{'s' * (updates > 1)}; "
+        f"at most {sampled:,} tokens sampled and {trained:,} trained"
+    )
+
+
+def _of_a_question(config: Config, stage: Objective) -> tuple[int, int, int]:
+    """Completions, tokens sampled, and tokens that train at most, whatever the gate decides."""
+    n = config.rollout.num_generations if stage.samples else 0
+    sampled = n * config.rollout.max_completion_length
+    members = {term.members for term in stage.training(n)}
+    rollouts = sampled if members - {"demonstrations"} else 0
+    demonstration = config.max_demonstration_length if members - {"rollouts"} else 0
+    return n, sampled, rollouts + demonstration
+
+
+def _needs(
+    config: Config, stages: Sequence[Objective], architecture: PreTrainedConfig, model: Dimensions, parts: list[Part]
+) -> Iterator[str]:
+    needed = max(peak(parts, phase) for phase in PHASES) / GIB
+    fits = [card for card, memory_there in CARDS.items() if needed <= memory_there]
+    others = [card for card in CARDS if card not in fits]
+    yield f"one GPU of at least {needed:.1f} GiB: it " + "; it ".join(
+        f"{verb} {', '.join(map(str, cards))} GB" for verb, cards in (("fits", fits), ("does not fit", others)) if cards
+    )
+    weights = FLOAT32 * model.parameters
+    if LARGE_CARD in others:
+        yield f"unigrad trains in one process on one GPU today: this does not run on one of {LARGE_CARD} GB"
+        yield (
+            f"with weights, gradients and moments sharded over {SHARDS} GPUs, which is not built yet, each would hold "
+            f"{4 * weights / SHARDS / GIB:.1f} GiB of them, besides its own activations, buffers and cache"
+        )
+    yield f"main memory of about {weights / GIB:.1f} GiB, through which the weights are loaded"
+    yield f"disk: {', '.join(_disk(config, stages, weights))}"
+    yield from _downloads(config, architecture, model)
+
+
+def _disk(config: Config, stages: Sequence[Objective], weights: int) -> Iterator[str]:
+    train = config.train
+    if train.save_steps:
+        saves = -(-train.max_steps // train.save_steps)
+        # The oldest goes once the new one is complete.
+        kept = saves if train.save_total_limit is None else min(saves, train.save_total_limit + 1)
+        yield f"{3 * weights / GB:.2f} GB a checkpoint, up to {kept} at once"
+    yield f"{weights / GB:.2f} GB the final model"
+    if any(stage.samples for stage in stages):
+        tokens = config.data.max_prompt_length + config.rollout.max_completion_length
+        rows = train.max_steps * train.questions_per_step * config.rollout.num_generations
+        yield f"rollouts of at most about {rows * tokens * TEXT_BYTES / GB:.2f} GB"
+
+
+def _downloads(config: Config, architecture: PreTrainedConfig, model: Dimensions) -> Iterator[str]:
+    """From the hub, unless its cache has them."""
+    name = config.model.name_or_path
+    if name != "tiny" and _is_hub_id(name):
+        size = (architecture.dtype.itemsize if architecture.dtype else FLOAT32) * model.parameters
+        yield f"the model {name} from the hub, {size / GB:.2f} GB"
+        if name.startswith(GATED):
+            yield f"a hub token (HF_TOKEN, or hf auth login) of an account that has accepted the licence of {name}"
+    sources = [each.path for each in config.data.train_sets]
+    if config.data.eval is not None and config.train.eval_steps:
+        sources.append(config.data.eval)
+    for source in dict.fromkeys(sources):
+        if _is_hub_id(source):
+            yield f"the data set {source} from the hub"
+
+
+def _is_hub_id(source: str) -> bool:
+    if Path(source).expanduser().exists() or source.endswith(SUFFIXES):
+        return False
+    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source) is not None

@@ -1,0 +1,39 @@
+"""Modules of the user's own. A plugin registers algorithms, methods, gates, templates, engines and suites as it is
+imported; the registries stand where the built-in ones do."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from unigrad.errors import ConfigError, UserCodeError
+
+
+def load_plugins(names: Sequence[str]) -> None:
+    """Import each module, once. Raises ConfigError where there is none, and UserCodeError for what one raises."""
+    for name in names:
+        try:
+            import_module(name, f"plugins: {name!r}")
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+
+
+def import_module(name: str, what: str) -> ModuleType:
+    """The module of this dotted name; those of the current folder count.
+
+    Raises ValueError, on behalf of `what`, where there is none, and UserCodeError for whatever it raises.
+    """
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise ValueError(f"{what}: {error}, neither installed nor in {here}") from error
+        raise UserCodeError from error
+    except Exception as error:
+        raise UserCodeError from error

@@ -1,0 +1,116 @@
+"""Problems to scored rollouts: sample from the policy, and score each completion while others are in the making."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from unigrad.data import PreparedProblem
+from unigrad.rollout.engine import Completion, Engine, Prompt
+from unigrad.rollout.sampling import Sampling
+from unigrad.types import Attempt, Scorer, Trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class Rollouts:
+    """The scored completions of each problem, in order, with what their making cost.
+
+    entropy: mean over all sampled tokens of the exact entropy of their distribution, in nats. scoring_seconds: what
+    scoring took after the last completion had ended.
+    """
+
+    trajectories: list[tuple[Trajectory, ...]]
+    entropy: float
+    sampling_seconds: float
+    scoring_seconds: float
+
+    @classmethod
+    def of_all(cls, parts: Sequence[Rollouts]) -> Rollouts:
+        """Of the problems of several, one after another; what was made side by side took as long as the slowest."""
+        if len(parts) == 1:
+            return parts[0]
+        tokens = sum(part.tokens for part in parts)
+        return cls(
+            [group for part in parts for group in part.trajectories],
+            entropy=sum(part.entropy * part.tokens for part in parts) / max(tokens, 1),
+            sampling_seconds=max(part.sampling_seconds for part in parts),
+            scoring_seconds=max(part.scoring_seconds for part in parts),
+        )
+
+    @classmethod
+    def none(cls, problems: int) -> Self:
+        """Where nothing is sampled."""
+        return cls([()] * problems, entropy=0.0, sampling_seconds=0.0, scoring_seconds=0.0)
+
+    @property
+    def tokens(self) -> int:
+        return sum(len(each.completion_ids) for group in self.trajectories for each in group)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A completion whose scoring has begun: by the problem's and its own index, and what `Scorer.finish` takes."""
+
+    problem: int
+    index: int
+    completion: Completion
+    started: Any
+
+
+def roll_out(
+    engine: Engine,
+    scorer: Scorer,
+    problems: Sequence[PreparedProblem],
+    sampling: Sampling,
+    seed: int,
+    on_sampled: Callable[[Sampled], None] | None = None,
+) -> Rollouts:
+    """`sampling.num_generations` scored completions of each problem.
+
+    A problem that stands in `problems` again (a step that straddles two epochs) gets random numbers of its own.
+    `on_sampled` is told of each completion as soon as it has ended.
+    """
+    start = time.perf_counter()
+    met: Counter[str] = Counter()
+    prompts: dict[str, int] = {}
+    for place, prepared in enumerate(problems):
+        key = prepared.problem.id
+        prompts[f"{key}#{met[key]}" if met[key] else key] = place
+        met[key] += 1
+    ended: dict[tuple[int, int], Sampled] = {}
+
+    def begin_scoring(prompt: Prompt, index: int, completion: Completion) -> None:
+        place = prompts[prompt.key]
+        prepared = problems[place]
+        attempt = Attempt(prepared.problem, prepared.prompt, completion.text, completion.truncated)
+        ended[place, index] = sampled = Sampled(place, index, completion, scorer.start(attempt))
+        if on_sampled is not None:
+            on_sampled(sampled)
+
+    asked = [Prompt(key, problems[place].prompt_ids) for key, place in prompts.items()]
+    engine.generate(asked, sampling, seed, begin_scoring)
+    all_sampled = time.perf_counter()
+    in_order = [ended[key] for key in sorted(ended)]
+    trajectories: list[list[Trajectory]] = [[] for _ in problems]
+    for each, score in zip(in_order, scorer.finish([each.started for each in in_order]), strict=True):
+        trajectories[each.problem].append(
+            Trajectory(
+                prompt_ids=problems[each.problem].prompt_ids,
+                completion_ids=each.completion.token_ids,
+                rollout_logprobs=each.completion.logprobs,
+                text=each.completion.text,
+                truncated=each.completion.truncated,
+                reward=score.reward,
+                verdict=score.verdict,
+            )
+        )
+    entropies = [value for each in in_order for value in each.completion.entropies]
+    return Rollouts(
+        [tuple(group) for group in trajectories],
+        entropy=sum(entropies) / max(len(entropies), 1),
+        sampling_seconds=all_sampled - start,
+        scoring_seconds=time.perf_counter() - all_sampled,
+    )

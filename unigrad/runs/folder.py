@@ -1,0 +1,87 @@
+"""What is in a run's folder, and which folders are a run's. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from unigrad.config import Config
+from unigrad.files import replace_json, replace_text
+from unigrad.versions import environment
+
+CONFIG_FILE = "config.yaml"
+"""The effective configuration, in the run's folder and in each of its checkpoints."""
+ENVIRONMENT_FILE = "environment.json"
+"""Beside each of them: what it ran on."""
+METRICS_FILE = "metrics.jsonl"
+ROLLOUTS_FOLDER = "rollouts"
+TENSORBOARD_FOLDER = "tensorboard"
+VERDICTS_FILE = "verdicts.jsonl"
+WANDB_ID_FILE = "wandb-run-id"
+_FINAL = "final"
+_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+
+
+def is_started(run: Path) -> bool:
+    """Whether the folder holds a run, finished or not."""
+    return (run / CONFIG_FILE).is_file()
+
+
+def final_model(run: Path) -> Path:
+    """Where the trained model goes."""
+    return run / _FINAL
+
+
+def is_finished(run: Path) -> bool:
+    return final_model(run).is_dir()
+
+
+def checkpoint(run: Path, step: int) -> Path:
+    """Where the checkpoint after that step goes."""
+    return run / f"checkpoint-{step}"
+
+
+def checkpoint_step(folder: Path) -> int | None:
+    """The step of a folder that is called as a checkpoint is."""
+    match = _CHECKPOINT.fullmatch(folder.name)
+    return int(match[1]) if match else None
+
+
+def is_saved_model(folder: Path) -> bool:
+    """Whether a folder is called as a run calls those of its models."""
+    return folder.name == _FINAL or checkpoint_step(folder) is not None
+
+
+def rollouts_file(run: Path, step: int) -> Path:
+    return run / ROLLOUTS_FOLDER / f"{step:06d}.jsonl"
+
+
+def rollouts_files(run: Path) -> dict[int, Path]:
+    """The file of each step that has one, in the order of the steps."""
+    files = {int(path.stem): path for path in (run / ROLLOUTS_FOLDER).glob("*.jsonl") if path.stem.isdecimal()}
+    return dict(sorted(files.items()))
+
+
+def write_origin(folder: Path, config: Config) -> None:
+    """What a run or a checkpoint comes from: its configuration, and what it runs on."""
+    # Replaced whole: a run killed here must still be one that can be resumed.
+    replace_text(folder / CONFIG_FILE, config.dump())
+    replace_json(folder / ENVIRONMENT_FILE, environment())
+
+
+def read_environment(folder: Path) -> dict[str, str]:
+    """What `write_origin` said of versions and platform; empty in the folders of a unigrad that did not.
+
+    Raises ValueError for a file that holds something else, in one line.
+    """
+    file = folder / ENVIRONMENT_FILE
+    if not file.is_file():
+        return {}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}); without it the run goes on") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} is damaged (not an object); without it the run goes on")
+    return found

@@ -1,0 +1,179 @@
+"""metrics.jsonl: the name of every metric, and a run's numbers read back, finished or not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Self
+
+from unigrad.files import json_lines
+from unigrad.runs.folder import METRICS_FILE, is_finished
+from unigrad.types import Reason
+
+
+class Metric(StrEnum):
+    """A metric's name in metrics.jsonl, TensorBoard and W&B. Those of an evaluation and of a verdict are made below."""
+
+    meaning: str
+
+    def __new__(cls, name: str, meaning: str) -> Self:
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.meaning = meaning
+        return member
+
+    STEP = "step", "steps done; 0 is before training"
+    REWARD_MEAN = "reward/mean", "mean reward of the rollouts"
+    OFFLINE_RATIO = "gate/offline_ratio", "share of the questions trained on their demonstration (Figure 6)"
+    DROPPED = "gate/dropped", "share of the questions that the gate leaves out"
+    NO_DEMONSTRATION = "gate/no_demonstration", "share of the questions whose gate fell back, for want of one"
+    SOLVED_NONE = "gate/solved_none", "share of the questions that no rollout solves"
+    SOLVED_ALL = "gate/solved_all", "share of the questions that every rollout solves"
+    ENTROPY = "policy/entropy", "entropy of the sampled tokens' distributions, in nats"
+    CLIP_FRACTION = "policy/clip_fraction", "share of the rollouts' tokens that the mask sets to 0"
+    MISMATCH_MEAN = "policy/rollout_mismatch_mean", "mean distance of the trainer's log-probs from the engine's"
+    MISMATCH_MAX = "policy/rollout_mismatch_max", "the largest such distance, in nats"
+    LENGTH_MEAN = "response/length_mean", "tokens of a rollout, the end token included"
+    TRUNCATED = "response/truncated", "share of the rollouts that their length ran out on"
+    LOSS = "loss", "the surrogate's value, a mean over the updates"
+    VALUE_LOSS = "value_loss", "of the value head, where there is one"
+    GRAD_NORM = "grad_norm", "before clipping, a mean over the updates"
+    LEARNING_RATE = "learning_rate", "of the step"
+    TRAIN_ENTROPY = "train/entropy", "entropy over the tokens trained on, in nats"
+    UPDATES = "train/updates", "optimizer steps"
+    UPDATES_SKIPPED = "train/updates_skipped", "those left out since their gradient was not finite"
+    TOKENS_GENERATED = "tokens/generated", "sampled"
+    TOKENS_TRAINED = "tokens/trained", "in a forward and backward"
+    TOKENS_SKIPPED = "tokens/skipped", "of rows whose weights are all 0, which are not computed"
+    TIME_ROLLOUT = "time/rollout", "seconds of sampling"
+    TIME_VERIFY = "time/verify", "seconds of scoring"
+    TIME_TRAIN = "time/train", "seconds from the decisions to the last update"
+    TIME_STEP = "time/step", "seconds of the whole step"
+
+
+def verdict_metric(reason: Reason) -> str:
+    """The share of the rollouts with that verdict."""
+    return f"verify/{reason.name.lower()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """The mean over problems of the share of their samples that is right (avg@k); by level where problems have one."""
+
+    accuracy: float
+    by_level: dict[int, float]
+
+    def metrics(self, suite: str) -> dict[str, float]:
+        levels = {f"eval/{suite}/level_{level}": share for level, share in sorted(self.by_level.items())}
+        return {f"eval/{suite}/accuracy": self.accuracy, **levels}
+
+
+_EVALUATION = re.compile(r"eval/(?P<suite>.+)/(?:(?P<all>accuracy)|level_(?P<level>\d+))")
+CURVES = (Metric.OFFLINE_RATIO, Metric.ENTROPY, Metric.LENGTH_MEAN)
+LAST_STEPS = 10
+"""Steps over which the final offline ratio is averaged: one step is too few questions to say anything."""
+
+
+@dataclass(frozen=True, eq=False)
+class RunMetrics:
+    """The numbers of the run in `folder`, as far as they are written; a metric that never came has no points."""
+
+    folder: Path
+
+    @cached_property
+    def lines(self) -> list[dict[str, Any]]:
+        """One object a step; a last line cut off, by a kill or in the writing, is left out."""
+        path = self.folder / METRICS_FILE
+        return list(json_lines(path)) if path.is_file() else []
+
+    @cached_property
+    def evaluations(self) -> dict[int, Accuracy]:
+        """On the held-out problems, by step; 0 is before training."""
+        return {line[Metric.STEP]: found for line in self.lines if (found := _accuracy(line)) is not None}
+
+    @property
+    def is_finished(self) -> bool:
+        return is_finished(self.folder)
+
+    @property
+    def steps(self) -> int:
+        """The last step with a line."""
+        return max((int(line[Metric.STEP]) for line in self.lines), default=0)
+
+    @property
+    def base(self) -> Accuracy | None:
+        return self.evaluations.get(0)
+
+    @property
+    def final(self) -> Accuracy:
+        """Of the last evaluation. There must be one."""
+        return self.evaluations[max(self.evaluations)]
+
+    @property
+    def accuracy(self) -> float:
+        return self.final.accuracy
+
+    @property
+    def tokens_generated(self) -> int:
+        return sum(line.get(Metric.TOKENS_GENERATED) or 0 for line in self.lines)
+
+    @property
+    def tokens_trained(self) -> int:
+        return sum(line.get(Metric.TOKENS_TRAINED) or 0 for line in self.lines)
+
+    @property
+    def tokens(self) -> int:
+        """What train.max_tokens counts."""
+        return self.tokens_generated + self.tokens_trained
+
+    @property
+    def tokens_by_step(self) -> dict[int, int]:
+        """Generated and trained up to and with each step."""
+        kinds = (Metric.TOKENS_GENERATED, Metric.TOKENS_TRAINED)
+        spent = (sum(line.get(kind) or 0 for kind in kinds) for line in self.lines)
+        return {0: 0, **dict(zip((line[Metric.STEP] for line in self.lines), accumulate(spent), strict=True))}
+
+    @property
+    def minutes(self) -> float:
+        return sum(line.get(Metric.TIME_STEP) or 0.0 for line in self.lines) / 60
+
+    @property
+    def offline_ratio(self) -> float | None:
+        """Over the last steps."""
+        ratios = list(self.curve(Metric.OFFLINE_RATIO).values())[-LAST_STEPS:]
+        return fmean(ratios) if ratios else None
+
+    @cached_property
+    def curves(self) -> dict[str, dict[int, float]]:
+        """The course of training by metric and step, the held-out `accuracy` among them."""
+        accuracy = {step: found.accuracy for step, found in self.evaluations.items()}
+        return {"accuracy": accuracy, **{metric: self.curve(metric) for metric in CURVES}}
+
+    def curve(self, metric: str) -> dict[int, float]:
+        """A metric by step; steps at which it was not finite, or not written, are left out."""
+        return {line[Metric.STEP]: line[metric] for line in self.lines if line.get(metric) is not None}
+
+
+def measure(folder: Path) -> RunMetrics | None:
+    """The numbers of the run in `folder`; None where it has none yet, not even one evaluation."""
+    found = RunMetrics(folder)
+    return found if found.evaluations else None
+
+
+def _accuracy(line: Mapping[str, Any]) -> Accuracy | None:
+    accuracy, by_level = None, {}
+    for key, value in line.items():
+        match = _EVALUATION.fullmatch(key)
+        if match is None or value is None:
+            continue
+        if match["all"]:
+            accuracy = value
+        else:
+            by_level[int(match["level"])] = value
+    return None if accuracy is None else Accuracy(accuracy, by_level)

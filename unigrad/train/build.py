@@ -1,0 +1,212 @@
+"""Every piece of a run, built and checked; what is cheap to check comes before the model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from unigrad.config import Config
+from unigrad.data import PreparedProblem, PromptTemplate, prepare_problems, prompt_template, turn_of
+from unigrad.data.tiny import MODEL_PATH
+from unigrad.errors import ConfigError
+from unigrad.hybrid import Objective
+from unigrad.plan import longest_row
+from unigrad.policy import Policy, load_policy
+from unigrad.rollout import Sampling
+from unigrad.rollout.engines import engine_builder
+from unigrad.runs.checkpoints import Position
+from unigrad.train.annotate import Annotator
+from unigrad.train.checkpoint import load_state
+from unigrad.train.held_out import HeldOut
+from unigrad.train.loop import Loop
+from unigrad.train.objectives import objectives
+from unigrad.train.optimizer import build_optimizer
+from unigrad.train.pieces import TokenTexts
+from unigrad.train.problem_sets import held_out_problems, label, suite, training_problems
+from unigrad.train.questions import ProblemSet, Questions
+from unigrad.train.step import Step, mixed_seed
+from unigrad.types import Problem, Scorer
+from unigrad.verify import RewardFunctionScorer, Verifier, VerifierScorer, load_reward_function
+from unigrad.verify.kept import KeptVerdicts
+from unigrad.world import current_world
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A run to be built: what it is, where, and from which checkpoint it goes on.
+
+    kept: the verdicts that the run knows already. stack: closes what the run opens.
+    """
+
+    config: Config
+    folder: Path
+    resumed: Path | None
+    kept: KeptVerdicts
+    console: Console
+    stack: ExitStack
+
+    def loop(self) -> Loop:
+        """Raises ConfigError, ValueError or OSError on whatever is wrong with the configuration, the data or the
+        model."""
+        config = self.config
+        stages = checked_objectives(config)
+        template = prompt_template(config.data.prompt_template)
+        build_engine = engine_builder(config.rollout.engine)
+        scorer = self._scorer()
+        train_sets = [(each, training_problems(each, config)) for each in config.data.train_sets]
+        evaluated = held_out_problems(config) if config.train.eval_steps else []
+
+        policy = _load(model_source(config.model.name_or_path) if self.resumed is None else str(self.resumed), config)
+        check_lengths(config, policy.max_positions)
+        turn = turn_of(template, policy.tokenizer)
+        if turn.note:
+            self._say(turn.note)
+        if turn.end_id is not None:
+            # The engine reads it there, and so does whoever loads the trained model.
+            policy.add_end(turn.end_id)
+        prepare = Preparation(policy, template, scorer, config.data.max_prompt_length, self._say)
+        limit = config.max_demonstration_length
+        sets = [ProblemSet(prepare(problems, label(each, config), limit), each.weight) for each, problems in train_sets]
+        self._check_demonstrations(stages, sets)
+        held_out = prepare(evaluated, "held-out", None) if evaluated else []
+        engine = build_engine(policy, config.rollout.max_concurrent_tokens)
+        if any("values" in stage.needs for stage in stages):
+            policy.add_value_head()
+        optimizer = build_optimizer(policy.parameters(), config.train)
+        resumed = self.resumed
+        start = Position() if resumed is None else load_state(resumed, optimizer, policy)
+        return Loop(
+            run=self.folder,
+            step=Step(
+                config=config,
+                questions=Questions(sets, config.train.questions_per_step, config.train.seed),
+                policy=policy,
+                engine=engine,
+                scorer=scorer,
+                annotate=_annotator(config, stages, policy),
+                optimizer=optimizer,
+                world=current_world(),
+            ),
+            stages=stages,
+            start=start,
+            held_out=HeldOut(
+                problems=held_out,
+                suite=suite(config.data.eval),
+                engine=engine,
+                scorer=scorer,
+                sampling=Sampling.of_held_out(config),
+                seed=mixed_seed(config.held_out_seed, 0),
+            )
+            if held_out
+            else None,
+            texts=TokenTexts(policy.tokenizer) if config.train.save_token_logprobs else None,
+        )
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, markup=False, soft_wrap=True)
+
+    def _scorer(self) -> Scorer:
+        verify = self.config.verify
+        if verify.reward_function:
+            return RewardFunctionScorer(load_reward_function(verify.reward_function))
+        verifier = Verifier(verify.timeout_seconds, verify.workers, no_box=verify.no_box, kept=self.kept)
+        return VerifierScorer(self.stack.enter_context(verifier))
+
+    def _check_demonstrations(self, stages: Sequence[Objective], sets: Sequence[ProblemSet]) -> None:
+        shown = any(item.demonstration is not None for each in sets for item in each.problems)
+        if not shown and not all(stage.samples for stage in stages):
+            where = ", ".join(each.path for each in self.config.data.train_sets)
+            raise ConfigError(
+                f"method.name = {self.config.method.name!r} trains on demonstrations, and {where} holds none "
+                "(column `solution`); use grpo"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """Makes problem sets ready for a policy, and says what became of each."""
+
+    policy: Policy
+    template: PromptTemplate
+    scorer: Scorer
+    max_prompt_length: int
+    say: Callable[[str], None]
+
+    def __call__(
+        self, problems: Sequence[Problem], name: str, max_demonstration_length: int | None
+    ) -> list[PreparedProblem]:
+        """Raises ValueError where nothing is left, or the model does not embed a token."""
+        prepared = prepare_problems(
+            problems,
+            self.template,
+            self.policy.tokenizer,
+            max_prompt_length=self.max_prompt_length,
+            max_demonstration_length=max_demonstration_length,
+            scorer=self.scorer,
+        )
+        for each in prepared.problems:
+            self.policy.check_embedded(each.prompt_ids, f"{name}: the prompt of problem {each.problem.id}")
+            if each.demonstration is not None:
+                completion_ids = each.demonstration.completion_ids
+                self.policy.check_embedded(completion_ids, f"{name}: the demonstration of problem {each.problem.id}")
+        for line in prepared.report.lines():
+            self.say(f"{name}: {line}")
+        return list(prepared.problems)
+
+
+def model_source(name_or_path: str) -> str:
+    """Where transformers finds the model; `tiny` is embedded."""
+    return str(MODEL_PATH) if name_or_path == "tiny" else name_or_path
+
+
+def checked_objectives(config: Config) -> list[Objective]:
+    """The stages of the run. Raises ConfigError or ValueError on what does not fit together."""
+    stages = objectives(config)
+    for stage in stages:
+        first = stage.terms[0]
+        alone = stage.samples and config.rollout.num_generations == 1 and first.compared == "rollouts"
+        if alone and first.algorithm.is_relative:
+            raise ConfigError(
+                f"rollout.num_generations = 1: {first.algorithm.name} compares the rollouts of a question, "
+                "so one alone never trains; use at least 2, or --algorithm.name reinforce"
+            )
+    return stages
+
+
+def check_lengths(config: Config, positions: int | None) -> None:
+    """Raises ConfigError where the longest row does not fit the model."""
+    longest = longest_row(config)
+    if positions is not None and longest > positions:
+        raise ConfigError(
+            f"data.max_prompt_length and the longest completion or demonstration make {longest} tokens; "
+            f"{config.model.name_or_path} takes {positions}"
+        )
+
+
+def _annotator(config: Config, stages: Sequence[Objective], policy: Policy) -> Annotator | None:
+    """What fills in the statistics that these algorithms need besides the engine's; None where there are none."""
+    needs = frozenset[str]().union(*(stage.needs for stage in stages))
+    reference = None
+    if "reference_logp" in needs:
+        reference = _load(model_source(config.model.name_or_path), config)
+        reference.requires_grad_(False)
+    own_logprobs = "engine_logp" in needs
+    if reference is None and not own_logprobs and policy.value_head is None:
+        return None
+    return Annotator(policy, reference, own_logprobs, config.train.tokens_per_micro_batch)
+
+
+def _load(source: str, config: Config) -> Policy:
+    return load_policy(
+        source,
+        device=config.model.device,
+        dtype=config.model.dtype,
+        attn_implementation=config.model.attn_implementation,
+        gradient_checkpointing=config.model.gradient_checkpointing,
+        rope_theta=config.model.rope_theta,
+        max_position_embeddings=config.model.max_position_embeddings,
+    )

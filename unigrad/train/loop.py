@@ -1,0 +1,142 @@
+"""A run: step after step, from any checkpoint, evaluated and saved as it goes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unigrad.hybrid import Objective
+from unigrad.runs.checkpoints import Position, prune, write_atomically
+from unigrad.runs.folder import checkpoint, final_model, write_origin
+from unigrad.runs.metrics import Metric
+from unigrad.runs.records import Records
+from unigrad.runs.rollouts import GateDecision, RolloutLine
+from unigrad.signals import stop_signal
+from unigrad.train.checkpoint import write_state
+from unigrad.train.held_out import HeldOut
+from unigrad.train.pieces import TokenTexts
+from unigrad.train.progress import Display
+from unigrad.train.step import Step, Taken
+from unigrad.types import Trajectory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loop:
+    """A run, ready to go: everything it needs is built, checked and handed in.
+
+    held_out: None where nothing is evaluated. texts: cuts the rollouts into tokens for the rollout files; None leaves
+    the tokens out.
+    """
+
+    run: Path
+    step: Step
+    stages: Sequence[Objective]
+    start: Position
+    held_out: HeldOut | None
+    texts: TokenTexts | None
+
+    def go(self, records: Records, display: Display) -> int | None:
+        """Take the steps after `start`. Returns None when done, or the number of the signal that stopped it after the
+        step in flight, saved. Raises NoSpace when a checkpoint cannot be written."""
+        config = self.step.config.train
+        if self.start.step == 0 and self.held_out is not None:
+            records.metrics({Metric.STEP: 0, **self._evaluate(0, display)})
+        position = self.start
+        with stop_signal() as stop:
+            while not self._is_done(position):
+                progress = self._progress(position)
+                stage = next((i for i, each in enumerate(self.stages) if progress < each.until), len(self.stages) - 1)
+                if stage != position.stage:
+                    self.step.optimizer.state.clear()
+                step = position.step + 1
+                taken = self.step.take(step, self.stages[stage], progress)
+                records.rollouts(step, _rollout_lines(taken, self.texts))
+                tokens = taken.metrics[Metric.TOKENS_GENERATED] + taken.metrics[Metric.TOKENS_TRAINED]
+                display.stepped(
+                    step,
+                    taken.metrics.get(Metric.REWARD_MEAN),
+                    taken.metrics[Metric.OFFLINE_RATIO],
+                    tokens / taken.metrics[Metric.TIME_STEP],
+                )
+                position = Position(step, position.tokens + tokens, stage)
+                last = self._is_done(position)
+                evaluated = {}
+                if self.held_out is not None and (last or step % config.eval_steps == 0):
+                    evaluated = self._evaluate(step, display)
+                records.metrics({Metric.STEP: step, **taken.metrics, **evaluated})
+                if (config.save_steps and (last or step % config.save_steps == 0)) or stop:
+                    self._save(position)
+                if stop and not last:
+                    return stop[0]
+        write_atomically(final_model(self.run), self.step.policy.save_pretrained, self._weight_bytes() + 2**20)
+        return None
+
+    def _is_done(self, position: Position) -> bool:
+        config = self.step.config.train
+        return position.step >= config.max_steps or position.tokens >= (config.max_tokens or math.inf)
+
+    def _progress(self, position: Position) -> float:
+        """The share of the run that is done, in [0, 1), by steps or by tokens, whichever ends it first."""
+        config = self.step.config.train
+        return max(position.step / config.max_steps, position.tokens / (config.max_tokens or math.inf))
+
+    def _evaluate(self, step: int, display: Display) -> dict[str, float]:
+        assert self.held_out is not None
+        found = self.held_out.accuracy()
+        display.evaluated(step, found.accuracy, found.by_level)
+        return found.metrics(self.held_out.suite)
+
+    def _save(self, position: Position) -> None:
+        policy, config = self.step.policy, self.step.config
+
+        def write(folder: Path) -> None:
+            policy.save_pretrained(folder)
+            write_origin(folder, config)
+            write_state(folder, self.step.optimizer, policy, position)
+
+        # Weights and two moments of the same size, with a margin for the rest.
+        write_atomically(checkpoint(self.run, position.step), write, 3 * self._weight_bytes() + 2**20)
+        prune(self.run, config.train.save_total_limit)
+
+    def _weight_bytes(self) -> int:
+        return sum(p.numel() * p.element_size() for p in self.step.policy.model.parameters())
+
+
+def _rollout_lines(taken: Taken, texts: TokenTexts | None) -> Iterator[RolloutLine]:
+    """A line for each rollout, and for each demonstration that trains; `texts` adds the rollouts' tokens."""
+    index = 0
+    for group, decision, question in zip(taken.groups, taken.decisions, taken.questions, strict=True):
+        gate = GateDecision(decision.alpha, decision.beta, group.solved, decision.fell_back)
+        for sample, trajectory in enumerate(group.trajectories):
+            trained = index in taken.trained
+            index += 1
+            if trajectory.on_policy or trained:
+                yield RolloutLine(
+                    id=group.problem.id,
+                    level=group.problem.level,
+                    sample=sample if trajectory.on_policy else None,
+                    prompt=question.prompt,
+                    completion=trajectory.text,
+                    answer=group.problem.answer,
+                    verdict=trajectory.verdict.reason.value,
+                    extracted=trajectory.verdict.extracted,
+                    reward=trajectory.reward,
+                    truncated=trajectory.truncated,
+                    tokens=len(trajectory.completion_ids),
+                    gate=gate,
+                    trained=trained,
+                    **_tokens(trajectory, texts),
+                )
+
+
+def _tokens(trajectory: Trajectory, texts: TokenTexts | None) -> dict[str, Any]:
+    """The tokens' texts and the log-probs that they were sampled with, in nats."""
+    if texts is None or trajectory.rollout_logprobs is None:
+        return {}
+    return {
+        "pieces": texts(trajectory.completion_ids, trajectory.text),
+        "logprobs": [round(value, 3) for value in trajectory.rollout_logprobs],
+    }

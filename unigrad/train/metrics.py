@@ -1,0 +1,81 @@
+"""A step in numbers: what metrics.jsonl holds of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from unigrad.hybrid import Decision
+from unigrad.rollout import Rollouts
+from unigrad.runs.metrics import Metric, verdict_metric
+from unigrad.train.update_report import UpdateReport
+from unigrad.types import Group, Reason, Trajectory
+
+
+def rollout_metrics(rollouts: Rollouts) -> dict[str, Any]:
+    """What the rollouts say of the policy; only what they cost where nothing was sampled."""
+    every = [each for group in rollouts.trajectories for each in group]
+    metrics: dict[str, Any] = {
+        Metric.TOKENS_GENERATED: rollouts.tokens,
+        Metric.TIME_ROLLOUT: rollouts.sampling_seconds,
+        Metric.TIME_VERIFY: rollouts.scoring_seconds,
+    }
+    if not every:
+        return metrics
+    reasons = Counter(each.verdict.reason for each in every)
+    return metrics | {
+        Metric.REWARD_MEAN: sum(each.reward for each in every) / len(every),
+        Metric.ENTROPY: rollouts.entropy,
+        Metric.LENGTH_MEAN: rollouts.tokens / len(every),
+        Metric.TRUNCATED: sum(each.truncated for each in every) / len(every),
+        **{verdict_metric(reason): reasons[reason] / len(every) for reason in Reason},
+    }
+
+
+def decision_metrics(groups: Sequence[Group], decisions: Sequence[Decision]) -> dict[str, Any]:
+    """Shares of the step's questions."""
+    count = len(groups)
+    metrics: dict[str, Any] = {
+        Metric.OFFLINE_RATIO: sum(decision.beta > 0 for decision in decisions) / count,
+        Metric.DROPPED: sum(decision.is_dropped for decision in decisions) / count,
+        Metric.NO_DEMONSTRATION: sum(decision.fell_back for decision in decisions) / count,
+    }
+    if all(group.rollouts for group in groups):
+        metrics[Metric.SOLVED_NONE] = sum(group.solved == 0 for group in groups) / count
+        metrics[Metric.SOLVED_ALL] = sum(group.solved == len(group.rollouts) for group in groups) / count
+    return metrics
+
+
+def token_metrics(trajectories: Sequence[Trajectory], trained: Collection[int]) -> dict[str, Any]:
+    """Rollout tokens that needed no forward or backward, because their weight is zero."""
+    return {
+        Metric.TOKENS_SKIPPED: sum(
+            len(each.completion_ids)
+            for index, each in enumerate(trajectories)
+            if each.on_policy and index not in trained
+        )
+    }
+
+
+def update_metrics(reports: Sequence[UpdateReport]) -> dict[str, Any]:
+    """Means over the step's updates; the mismatch is of the first alone, whose weights sampled the rollouts."""
+    tokens = sum(report.tokens for report in reports)
+    metrics: dict[str, Any] = {
+        Metric.LOSS: sum(report.loss for report in reports) / max(len(reports), 1),
+        Metric.GRAD_NORM: sum(report.grad_norm for report in reports) / max(len(reports), 1),
+        Metric.TOKENS_TRAINED: tokens,
+        Metric.UPDATES: len(reports),
+        Metric.UPDATES_SKIPPED: sum(report.skipped for report in reports),
+    }
+    if any(report.value_loss for report in reports):
+        metrics[Metric.VALUE_LOSS] = sum(report.value_loss for report in reports) / len(reports)
+    if tokens:
+        metrics[Metric.TRAIN_ENTROPY] = sum(report.entropy for report in reports) / tokens
+    sampled = sum(report.rollout_tokens for report in reports)
+    if sampled:
+        metrics[Metric.CLIP_FRACTION] = sum(report.clipped for report in reports) / sampled
+    if reports and reports[0].rollout_tokens:
+        metrics[Metric.MISMATCH_MEAN] = reports[0].mismatch / reports[0].rollout_tokens
+        metrics[Metric.MISMATCH_MAX] = reports[0].mismatch_max
+    return metrics

@@ -1,0 +1,107 @@
+"""One step of Algorithm 1: sample, verify, gate, train."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from unigrad.batch import Sequences
+from unigrad.config import Config
+from unigrad.data import PreparedProblem
+from unigrad.hybrid import Decision, Objective, decide, rows_of
+from unigrad.policy import Policy
+from unigrad.rollout import Engine, Rollouts, Sampling, roll_out
+from unigrad.runs.metrics import Metric
+from unigrad.train.annotate import Annotator
+from unigrad.train.metrics import decision_metrics, rollout_metrics, token_metrics, update_metrics
+from unigrad.train.optimizer import learning_rate, set_learning_rate
+from unigrad.train.questions import Questions
+from unigrad.train.update import update
+from unigrad.types import Group, Scorer
+from unigrad.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a step did. trained: the positions of the trajectories that trained among those of all groups, in order."""
+
+    questions: Sequence[PreparedProblem]
+    groups: Sequence[Group]
+    decisions: Sequence[Decision]
+    trained: frozenset[int]
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What a step works on."""
+
+    config: Config
+    questions: Questions
+    policy: Policy
+    engine: Engine
+    scorer: Scorer
+    annotate: Annotator | None
+    optimizer: torch.optim.Optimizer
+    world: World
+
+    def take(self, step: int, objective: Objective, progress: float) -> Taken:
+        """Step number `step` (from 1), under a stage of the method, at this share of the run."""
+        config, start = self.config.train, time.perf_counter()
+        questions = self.questions.at(step, demonstrated=not objective.samples)
+        seed = mixed_seed(config.seed, step)
+        mine = self._roll_out(self.world.share(questions), seed) if objective.samples else Rollouts.none(len(questions))
+        rollouts = Rollouts.of_all(self.world.gather([mine])) if objective.samples else mine
+        groups = [
+            Group(problem=each.problem, rollouts=trajectories, demonstration=each.demonstration)
+            for each, trajectories in zip(questions, rollouts.trajectories, strict=True)
+        ]
+
+        training = time.perf_counter()
+        trajectories = [each for group in groups for each in group.trajectories]
+        sequences = Sequences.of(trajectories, self.config.rollout.temperature)
+        if self.annotate is not None:
+            sequences = self.annotate(sequences)
+        decisions = decide(groups, objective, progress=progress, seed=seed)
+        rate = learning_rate(step, config)
+        set_learning_rate(self.optimizer, rate)
+        trained: set[int] = set()
+        reports = []
+        size = config.questions_per_update or len(groups)
+        for first in range(0, len(groups), size):
+            rows = rows_of(
+                groups,
+                [each.weights for each in decisions],
+                objective.terms,
+                sequences,
+                questions=range(first, min(first + size, len(groups))),
+                kl_reward_coefficient=objective.kl_reward_coefficient,
+            )
+            if len(rows):
+                reports.append(update(self.policy, self.optimizer, rows, config, self.config.value, self.world))
+                trained.update(rows.trained_sequences)
+        end = time.perf_counter()
+
+        metrics = {
+            **rollout_metrics(rollouts),
+            **decision_metrics(groups, decisions),
+            **update_metrics(reports),
+            **token_metrics(trajectories, trained),
+            Metric.LEARNING_RATE: rate,
+            Metric.TIME_TRAIN: end - training,
+            Metric.TIME_STEP: end - start,
+        }
+        return Taken(questions, groups, decisions, frozenset(trained), metrics)
+
+    def _roll_out(self, questions: Sequence[PreparedProblem], seed: int) -> Rollouts:
+        return roll_out(self.engine, self.scorer, questions, Sampling.of_training(self.config.rollout), seed)
+
+
+def mixed_seed(seed: int, step: int) -> int:
+    """A 63-bit seed for each (seed, step): a question met again in a later epoch gets new random numbers."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{step}".encode(), digest_size=8).digest(), "big") >> 1

@@ -104,7 +104,7 @@ def test_a_plugins_parts_train_and_its_options_are_checked_printed_and_saved(her
     # The run's folder says what it needs: nothing has to be named again.
     unigrad(here, "train", "--resume", "run", "--train.max_steps", "2")
     assert len((here / "run/metrics.jsonl").read_text("utf-8").splitlines()) == 2
-    output, _ = unigrad(here, "evaluate", "run/final", "--suite", "mine", "--plugins", "mine", "--samples", "1",
+    output, _ = unigrad(here, "evaluate", "run/final", "--suite", "mine", "--samples", "1",
                         "--limit", "2", "--max-completion-length", "8")  # fmt: skip
     assert "Sums" in output
 
@@ -151,3 +151,14 @@ def test_a_plugin_that_is_not_there_and_one_that_breaks(here: Path) -> None:
     # Without the plugin its options are unknown.
     _, error = unigrad(here, "train", "--algorithm.halving", "1", "--dry-run", code=2)
     assert "unknown key --algorithm.halving" in error
+
+
+def test_a_base_names_plugins_and_another_programs_config_none(here: Path) -> None:
+    (here / "base.yaml").write_text("base: tiny\nplugins: [mine]\n", encoding="utf-8")
+    (here / "recipe.yaml").write_text("base: base.yaml\nmethod: {name: steep_halved}\n", encoding="utf-8")
+    options = ("--algorithm.name", "null", "--algorithm.halving", "0.25", *SMALL, "--dry-run")
+    assert "halved on demonstrations" in unigrad(here, "train", "recipe.yaml", *options)[0]
+    (here / "model").mkdir()
+    (here / "config.yaml").write_text("plugins: [nowhere]\nsite: mine\n", encoding="utf-8")
+    error = unigrad(here, "evaluate", "model", "--suite", "tiny", code=2)[1]
+    assert "nowhere" not in error

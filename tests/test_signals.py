@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from unigrad.signals import stop_signal
+from unigrad.signals import stop_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -13,7 +13,7 @@ def test_a_first_signal_is_noted_and_a_second_acts_as_usual(number: signal.Signa
     acted: list[int] = []
     before = signal.signal(number, lambda number, _: acted.append(number))
     try:
-        with stop_signal() as received:
+        with stop_signals(second_acts=True) as received:
             assert received == []
             signal.raise_signal(number)
             assert (received, acted) == ([number], [])
@@ -30,10 +30,24 @@ def test_off_the_main_thread_nothing_is_listened_to() -> None:
     seen: list[object] = []
 
     def work() -> None:
-        with stop_signal() as received:
+        with stop_signals(second_acts=True) as received:
             seen.extend([received, [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]])
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
     assert seen == [[], handlers]
+
+
+def test_where_each_is_gathered_none_acts() -> None:
+    acted: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: acted.append(number))
+    try:
+        with stop_signals(second_acts=False) as received:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+            assert (received, acted) == ([signal.SIGTERM, signal.SIGTERM], [])
+        signal.raise_signal(signal.SIGTERM)
+        assert acted == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
-from unigrad.errors import ConfigError, UserCodeError
+from unigrad.errors import ConfigError, UserCodeError, nearest
+
+T = TypeVar("T")
 
 
 def load_plugins(names: Sequence[str]) -> None:
@@ -19,6 +22,21 @@ def load_plugins(names: Sequence[str]) -> None:
             import_module(name, f"plugins: {name!r}")
         except ValueError as error:
             raise ConfigError(str(error)) from error
+
+
+def add(registry: dict[str, T], name: str, item: T, what: str) -> T:
+    """Register `item`, which is `what` ("a gate"). Raises ValueError where its name is taken."""
+    if name in registry:
+        raise ValueError(f"{what} named {name!r} is registered already")
+    registry[name] = item
+    return item
+
+
+def find(registry: Mapping[str, T], name: str, what: str) -> T:
+    """What is registered under this name. Raises ValueError, naming the nearest, where nothing is."""
+    if name not in registry:
+        raise ValueError(f"unknown {what} {name!r}; did you mean {nearest(name, registry)!r}?")
+    return registry[name]
 
 
 def import_module(name: str, what: str) -> ModuleType:

@@ -10,8 +10,8 @@ from types import FrameType
 
 
 @contextlib.contextmanager
-def stop_signal() -> Iterator[list[int]]:
-    """A list that holds the signal once SIGINT or SIGTERM came; a second one of its kind acts at once, as usual.
+def stop_signals(*, second_acts: bool) -> Iterator[list[int]]:
+    """A list that gathers each SIGINT and SIGTERM; `second_acts`: but one, and a second of its kind acts as usual.
 
     Only the main thread may listen to signals: on another the list stays empty.
     """
@@ -22,11 +22,10 @@ def stop_signal() -> Iterator[list[int]]:
 
     def note(number: int, _frame: FrameType | None) -> None:
         received.append(number)
-        signal.signal(number, previous[signal.Signals(number)])
+        if second_acts:
+            signal.signal(number, previous[signal.Signals(number)])
 
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in previous:
-        signal.signal(number, note)
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield received
     finally:

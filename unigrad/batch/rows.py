@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -37,7 +38,7 @@ class Row:
     mask: Tensor | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Rows:
     """One update. A trajectory that several terms train on has a row for each, and one place among `sequences`.
 
@@ -83,12 +84,12 @@ class Rows:
     def __len__(self) -> int:
         return len(self.sequence_R)
 
-    @property
+    @cached_property
     def row_N(self) -> Tensor:
         """The row of each token."""
         return owners(self.length_R)
 
-    @property
+    @cached_property
     def token_N(self) -> Tensor:
         """The position of each token among the completion tokens of `sequences`."""
         return starts(self.sequences.completion_S)[self.sequence_R][self.row_N] + self.offset_N

@@ -12,9 +12,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from unigrad.cli.parser import Parser
-from unigrad.cli.plugins import named_plugins
 from unigrad.errors import ConfigError, UserCodeError, nearest
-from unigrad.plugins import load_plugins
 
 COMMANDS = {
     "train": "train a model: unigrad train [RECIPE] [--section.key VALUE ...]",
@@ -36,7 +34,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         command, *rest = arguments
         if command not in COMMANDS:
             raise ConfigError(f"unknown command {command!r}; did you mean {nearest(command, COMMANDS)!r}?")
-        load_plugins(named_plugins(rest))
         code: int = import_module(f"unigrad.cli.{command}").run(rest)
         return code
     except ConfigError as error:

@@ -29,6 +29,7 @@ _METHOD_COLUMNS = {
 
 
 def run(arguments: list[str]) -> int:
+    plugins.load(arguments)
     options = parser().read(arguments, "options alone follow")
 
     from unigrad.estimator import algorithm, algorithm_names

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import SUPPRESS
 from pathlib import Path
 
+from unigrad.cli import plugins
 from unigrad.cli.parser import KEYS_FOLLOW, Parser
 from unigrad.config import config_keys
 from unigrad.errors import ConfigError
@@ -13,6 +14,7 @@ DEFAULT_FAMILY = "tiny"
 
 
 def run(arguments: list[str]) -> int:
+    plugins.load(arguments, plugins.recipe_or_run)
     overrides = vars(parser().read(arguments, KEYS_FOLLOW))
     recipe, methods, out = (overrides.pop(name) for name in ("recipe", "methods", "out"))
     seeds, first_seed, jobs = (overrides.pop(name) for name in ("seeds", "first_seed", "jobs"))

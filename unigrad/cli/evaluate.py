@@ -10,6 +10,7 @@ from typing import Any
 from unigrad.cli import plugins
 from unigrad.cli.parser import Parser, add_key, in_words, template_lines
 from unigrad.config import Config, check_option, config_keys, read_option
+from unigrad.evaluate.own_run import config_file
 from unigrad.evaluate.protocol import Protocol
 from unigrad.evaluate.suites import BENCHMARKS, SUITES
 
@@ -25,6 +26,7 @@ LISTS = {"rollout.stop"}
 
 
 def run(arguments: list[str]) -> int:
+    plugins.load(arguments, config_file)
     options = vars(parser().read(arguments, "one MODEL is evaluated, on --suite A,B"))
     model, suite, rescore = (options.pop(name) for name in ("model", "suite", "rescore"))
     del options["plugins"]  # loaded before

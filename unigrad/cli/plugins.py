@@ -1,39 +1,37 @@
-"""Which plugins a command line asks for: they are loaded before its options are read, because they may add some."""
+"""Plugins are loaded before a command's options are read, because they may add some."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import yaml
-
+from unigrad.config import Config
+from unigrad.config.keys import parse, validate
+from unigrad.config.recipes import recipe_plugins
+from unigrad.errors import ConfigError
+from unigrad.plugins import load_plugins
 from unigrad.runs.folder import CONFIG_FILE
 
 OPTION = "--plugins"
 HELP = "modules of your own, with commas: what they register can be chosen by name"
 
 
-def named_plugins(arguments: Sequence[str]) -> tuple[str, ...]:
-    """The modules behind `--plugins`; else those of the recipe file or of the run's folder that is named."""
+def load(arguments: Sequence[str], configuration: Callable[[str], Path | None] = lambda argument: None) -> None:
+    """Load the modules behind `--plugins`; else those of each `configuration` that an argument leads to."""
     for index, argument in enumerate(arguments):
         name, _, value = argument.partition("=")
         if name == OPTION:
             text = value or "".join(arguments[index + 1 : index + 2])
-            return tuple(filter(None, map(str.strip, text.strip("[]").split(","))))
-    files = (file for argument in arguments for file in _configurations(Path(argument)) if file.is_file())
-    return tuple(name for file in files for name in _plugins(file))
+            return load_plugins(validate({"plugins": parse(text, Config.model_fields["plugins"])}, OPTION).plugins)
+    for file in filter(None, map(configuration, arguments)):
+        # Whoever reads the file for its own sake says what is wrong with it.
+        with suppress(ConfigError):
+            load_plugins(recipe_plugins(str(file)))
 
 
-def _configurations(path: Path) -> tuple[Path, ...]:
-    return (path,) if path.suffix in (".yaml", ".yml") else (path / CONFIG_FILE, path.parent / CONFIG_FILE)
-
-
-def _plugins(file: Path) -> tuple[str, ...]:
-    """None of a file that cannot be read: whoever reads it for its own sake says what is wrong with it."""
-    try:
-        tree: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return ()
-    names = tree.get("plugins") if isinstance(tree, dict) else None
-    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
+def recipe_or_run(argument: str) -> Path | None:
+    """A recipe's file, or the configuration of a run's folder."""
+    path = Path(argument)
+    file = path if path.suffix in (".yaml", ".yml") else path / CONFIG_FILE
+    return file if file.is_file() else None

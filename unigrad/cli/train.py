@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from unigrad.cli import plugins
 from unigrad.cli.parser import KEYS_FOLLOW, Parser, add_key, in_words, template_lines
 from unigrad.config import Config, config_keys, load_config, recipe_families
 from unigrad.errors import ConfigError
@@ -14,6 +15,7 @@ DEFAULT_RECIPE = "tiny-hpt"
 
 
 def run(arguments: list[str]) -> int:
+    plugins.load(arguments, plugins.recipe_or_run)
     recipe = arguments[0] if arguments and not arguments[0].startswith("-") else DEFAULT_RECIPE
     options = vars(parser(recipe if {"-h", "--help"} & set(arguments) else None).read(arguments, KEYS_FOLLOW))
     resume, recipe, dry_run = options.pop("resume"), options.pop("recipe"), options.pop("dry_run")

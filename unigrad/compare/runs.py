@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BufferedWriter
-from types import FrameType
 
 from unigrad.compare.plan import PlannedRun
 from unigrad.errors import ConfigError
 from unigrad.live import clock
 from unigrad.runs.metrics import RunMetrics, measure
+from unigrad.signals import stop_signals
 
 TICK_SECONDS = 0.05
 
@@ -65,7 +63,7 @@ def train(
     passed_on = 0
     if len(waiting) < len(runs):
         say(f"{len(runs) - len(waiting)} of {len(runs)} runs are there already")
-    with _stop_signals() as received:
+    with stop_signals(second_acts=False) as received:
         try:
             while running or (waiting and not received):
                 while waiting and len(running) < jobs and not received:
@@ -164,19 +162,3 @@ def measure_all(runs: Sequence[PlannedRun]) -> dict[str, dict[int, RunMetrics]]:
         if found:
             measured[run.method][run.seed] = found
     return measured
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """A list that gathers each SIGINT and SIGTERM."""
-    received: list[int] = []
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

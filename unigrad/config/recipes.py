@@ -72,6 +72,11 @@ def load_config(recipe: str, overrides: Mapping[str, str] | None = None) -> Conf
     return validate(tree, recipe)
 
 
+def recipe_plugins(recipe: str) -> tuple[str, ...]:
+    """The plugins that a recipe names, itself or by its base. Raises ConfigError as `load_config` does."""
+    return validate({"plugins": _load_recipe(recipe).get("plugins", ())}, recipe).plugins
+
+
 def _load_recipe(recipe: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     if recipe in seen:
         raise ConfigError(f"recipe {recipe}: its base leads back to itself")

@@ -2,7 +2,7 @@
 
 from unigrad.data.demonstrations import encode_demonstration
 from unigrad.data.order import Share, epoch_order, mixed_epoch, questions_at_step, share
-from unigrad.data.prepare import PreparationReport, Prepared, PreparedProblem, prepare_problems
+from unigrad.data.prepare import PreparationReport, Prepared, PreparedProblem, prepare_problems, prompted
 from unigrad.data.problems import load_problems
 from unigrad.data.templates import (
     PROMPT_TEMPLATES,
@@ -29,6 +29,7 @@ __all__ = [
     "mixed_epoch",
     "prepare_problems",
     "prompt_template",
+    "prompted",
     "questions_at_step",
     "render",
     "share",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from unigrad.data.demonstrations import encode_demonstration
-from unigrad.data.templates import PromptTemplate, encode_prompt, render
+from unigrad.data.templates import PromptTemplate, encode_rendered, render
 from unigrad.data.turns import turn_of
 from unigrad.types import Attempt, Problem, Reason, Scorer, Trajectory, Verdict
 
@@ -124,7 +124,7 @@ def prepare_problems(
 
     Raises ValueError where no problem is left.
     """
-    rendered = [_prompted(problem, template, tokenizer) for problem in problems]
+    rendered = [prompted(problem, template, tokenizer) for problem in problems]
     kept = [each for each in rendered if len(each.prompt_ids) <= max_prompt_length]
     if not kept:
         lengths = [len(each.prompt_ids) for each in rendered]
@@ -150,10 +150,10 @@ def prepare_problems(
     return Prepared(tuple(prepared), report)
 
 
-def _prompted(problem: Problem, template: PromptTemplate, tokenizer: PreTrainedTokenizerBase) -> PreparedProblem:
-    """Without its demonstration yet."""
-    ids = tuple(encode_prompt(template, problem.problem, tokenizer))
-    return PreparedProblem(problem, render(template, problem.problem, tokenizer), ids, None)
+def prompted(problem: Problem, template: PromptTemplate, tokenizer: PreTrainedTokenizerBase) -> PreparedProblem:
+    """The problem with its prompt, without its demonstration. Raises ValueError as `render` does."""
+    prompt = render(template, problem.problem, tokenizer)
+    return PreparedProblem(problem, prompt, tuple(encode_rendered(template, prompt, tokenizer)), None)
 
 
 def _solutions(

@@ -9,6 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from unigrad.errors import nearest, one_line
+from unigrad.plugins import add
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -50,12 +51,9 @@ PROMPT_TEMPLATES: dict[str, PromptTemplate] = {
 
 def register_template(template: PromptTemplate) -> PromptTemplate:
     """Add a template. Raises ValueError where its name is taken, or its text lacks `{problem}`."""
-    if template.name in PROMPT_TEMPLATES:
-        raise ValueError(f"a prompt template named {template.name!r} is registered already")
     if PLACEHOLDER not in template.text:
         raise ValueError(f"the prompt template {template.name!r} lacks {PLACEHOLDER}")
-    PROMPT_TEMPLATES[template.name] = template
-    return template
+    return add(PROMPT_TEMPLATES, template.name, template, "a prompt template")
 
 
 def template_names() -> tuple[str, ...]:
@@ -105,7 +103,11 @@ def encode_prompt(template: PromptTemplate, problem: str, tokenizer: PreTrainedT
 
     Raises ValueError as `render` does.
     """
-    text = render(template, problem, tokenizer)
+    return encode_rendered(template, render(template, problem, tokenizer), tokenizer)
+
+
+def encode_rendered(template: PromptTemplate, text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The ids of what `render` made with this template; see `encode_prompt`."""
     bare: list[int] = tokenizer(text, add_special_tokens=False).input_ids
     if template.chat or (tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)):
         return bare

@@ -43,7 +43,7 @@ def weigh(
             # Both orders, of the tokens and of the True cells of the mask, are row by row.
             return values.new_zeros(mask_BT.shape).masked_scatter(mask_BT, values[tokens].detach())
 
-        needed = {name: padded(name) for name in OPTIONAL & algorithm.needs if statistics.get(name) is not None}
+        needed = {name: padded(name) for name in algorithm.needs if statistics.get(name) is not None}
         weights_BT = algorithm.weights(
             padded("logp"),
             padded("rollout_logp"),
@@ -54,6 +54,3 @@ def weigh(
         )
         weights[tokens] = weights_BT[mask_BT]
     return weights
-
-
-OPTIONAL = frozenset(("entropy", "reference_logp", "engine_logp"))

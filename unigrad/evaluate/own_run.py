@@ -19,7 +19,7 @@ def as_trained(protocol: Protocol, model: str) -> tuple[Protocol, str | None]:
     """
     if protocol.prompt_template != AUTO and None not in (protocol.stop, protocol.no_box):
         return protocol, None
-    file = _config_file(model)
+    file = config_file(model)
     if file is None:
         return protocol, None
     try:
@@ -32,7 +32,7 @@ def as_trained(protocol: Protocol, model: str) -> tuple[Protocol, str | None]:
     return completed, f"as {file} has it: prompt template {completed.prompt_template!r}{stops}{no_box}"
 
 
-def _config_file(model: str) -> Path | None:
+def config_file(model: str) -> Path | None:
     """The config.yaml of the run; None where `model` lies in no run."""
     folder = Path(model).expanduser().absolute()
     if folder.is_file():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unigrad.config import Config
-from unigrad.data.tiny import MODEL_PATH
+from unigrad.data.tiny import model_source
 from unigrad.runs.folder import is_saved_model
 from unigrad.types import NoBox
 
@@ -104,7 +104,7 @@ def fingerprint(model: str) -> str | None:
     Of a large file it reads evenly spread parts alone: training changes numbers everywhere, and gigabytes would have to
     be read again for a second look at a finished evaluation.
     """
-    path = MODEL_PATH if model == "tiny" else Path(model).expanduser()
+    path = Path(model_source(model)).expanduser()
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in _MODEL_FILES)
     elif path.is_file():

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from unigrad.data import PreparedProblem, PromptTemplate, encode_prompt, prompt_template, render, turn_of
-from unigrad.data.tiny import MODEL_PATH
+from unigrad.data import PromptTemplate, prompt_template, prompted, render, turn_of
+from unigrad.data.tiny import model_source
 from unigrad.errors import ConfigError
 from unigrad.evaluate.completions import BLOCK, Chunk, cut
 from unigrad.evaluate.protocol import AUTO, Protocol
@@ -30,7 +30,7 @@ faster there, and what a kill costs grows with the chunk."""
 def load_model(model: str, protocol: Protocol) -> tuple[Policy, Engine]:
     """Raises ValueError or OSError on whatever is wrong with the model, its tokenizer, the device or the dtype."""
     policy = load_policy(
-        str(MODEL_PATH) if model == "tiny" else model,
+        model_source(model),
         device=protocol.device,
         dtype=protocol.dtype,
         rope_theta=protocol.rope_theta,
@@ -68,15 +68,7 @@ class BenchmarkSampler:
         self._seed = protocol.seed
         self.benchmark = benchmark
         self.template = _template(protocol, benchmark, policy.tokenizer)
-        self._problems = [
-            PreparedProblem(
-                problem=each,
-                prompt=render(self.template, each.problem, policy.tokenizer),
-                prompt_ids=tuple(encode_prompt(self.template, each.problem, policy.tokenizer)),
-                demonstration=None,
-            )
-            for each in problems
-        ]
+        self._problems = [prompted(each, self.template, policy.tokenizer) for each in problems]
         for each in self._problems:
             policy.check_embedded(each.prompt_ids, f"{benchmark.name}: the prompt of problem {each.problem.id}")
         end = turn_of(self.template, policy.tokenizer).end_id

@@ -41,13 +41,15 @@ class Objective:
         needs = frozenset[str]().union(*(term.algorithm.needs for term in self.terms))
         return needs | {"reference_logp"} if self.kl_reward_coefficient else needs
 
+    def weights(self, solved: int, n: int) -> tuple[float, ...]:
+        """What the gate says of a question, one number for each term."""
+        alpha, *betas = self.gate(solved=solved, n=n)
+        return (alpha, *(betas * (len(self.terms) - 1) if len(betas) == 1 else betas))
+
     def training(self, n: int) -> tuple[Term, ...]:
         """The terms that the gate gives a weight for some number of solved rollouts of `n`."""
-        outcomes = [self.gate(solved=solved, n=n) for solved in range(n + 1)]
-        weighed = [any(column) for column in zip(*outcomes, strict=True)]
-        if len(weighed) == 2:
-            weighed += weighed[1:] * (len(self.terms) - 2)
-        return tuple(term for term, ever in zip(self.terms, weighed, strict=True) if ever)
+        columns = zip(*(self.weights(solved, n) for solved in range(n + 1)), strict=True)
+        return tuple(term for term, column in zip(self.terms, columns, strict=True) if any(column))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +77,11 @@ class Decision:
 
 def decide(groups: Sequence[Group], objective: Objective, *, progress: float = 0.0, seed: int = 0) -> list[Decision]:
     """(α, β) of each question of a step. One that wants a demonstration and has none falls back to RL."""
-    decided = [objective.gate(solved=group.solved, n=len(group.rollouts)) for group in groups]
+    decided = [objective.weights(group.solved, len(group.rollouts)) for group in groups]
     on, off = objective.schedule(progress)
     first, *offline = objective.terms
     decisions = []
     for group, (alpha, *betas) in zip(groups, objective.across(decided, seed), strict=True):
-        if len(betas) == 1:
-            betas = betas * len(offline)
         scale = off * objective.beta
         weighted = tuple(beta * scale * term.coefficient for beta, term in zip(betas, offline, strict=True))
         if any(weighted) and group.demonstration is None:

@@ -6,8 +6,8 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from unigrad.errors import nearest
 from unigrad.options import METHOD_OPTIONS, joined, of_parameter
+from unigrad.plugins import add, find
 
 
 class Gate(Protocol):
@@ -96,22 +96,20 @@ def register_gate(build: Callable[..., Gate]) -> Callable[..., Gate]:
 
     Raises ValueError where the name is taken.
     """
-    if build.__name__ in GATES:
-        raise ValueError(f"a gate named {build.__name__!r} is registered already")
     parameters = inspect.signature(build).parameters.values()
-    METHOD_OPTIONS.update(joined(METHOD_OPTIONS, [of_parameter(build, each) for each in parameters]))
-    GATES[build.__name__] = build
+    options = joined(METHOD_OPTIONS, [of_parameter(build, each) for each in parameters])
+    add(GATES, build.__name__, build, "a gate")
+    METHOD_OPTIONS.update(options)
     return build
 
 
 def gate(name: str, **options: Any) -> Gate:
     """The gate of this name. Raises ValueError on an unknown name or option, naming the nearest."""
-    if name not in GATES:
-        raise ValueError(f"unknown gate {name!r}; did you mean {nearest(name, GATES)!r}?")
+    build = find(GATES, name, "gate")
     unknown = options.keys() - gate_options(name)
     if unknown:
         raise ValueError(f"gate {name!r} takes no option {', '.join(map(repr, sorted(unknown)))}")
-    return GATES[name](**options)
+    return build(**options)
 
 
 def gate_options(name: str) -> frozenset[str]:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from unigrad.errors import nearest
 from unigrad.hybrid.schedules import Assignment, Schedule, averaged, constant, mu, own, shuffled
 from unigrad.hybrid.terms import Term
+from unigrad.plugins import add, find
 
 GRPO = Term("grpo", "rollouts")
 SFT = Term("sft", "demonstrations")
@@ -251,14 +251,9 @@ METHODS: dict[str, Method] = {
 
 def register_method(method: Method) -> Method:
     """Add a method. Raises ValueError where its name is taken."""
-    if method.name in METHODS:
-        raise ValueError(f"a method named {method.name!r} is registered already")
-    METHODS[method.name] = method
-    return method
+    return add(METHODS, method.name, method, "a method")
 
 
 def method(name: str) -> Method:
     """The method of this name. Raises ValueError on an unknown one, naming the nearest."""
-    if name not in METHODS:
-        raise ValueError(f"unknown method {name!r}; did you mean {nearest(name, METHODS)!r}?")
-    return METHODS[name]
+    return find(METHODS, name, "method")

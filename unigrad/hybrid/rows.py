@@ -42,7 +42,8 @@ def rows_of(
     what the others train on. Trajectories of weight 0 or advantage 0 get no row where they would be computed for a zero
     gradient. A demonstration is a peer only where a term trains on it.
     """
-    kept = [index for index in questions or range(len(groups)) if any(weights[index])]
+    everywhere = range(len(groups)) if questions is None else questions
+    kept = [index for index in everywhere if any(weights[index])]
     everyone = _members(groups, kept)
     rows: list[Row] = []
     for number, term in enumerate(terms):
@@ -104,14 +105,16 @@ def _advantages(
     is_peer = {each.sequence for each in peers}
     members = [*peers, *(each for each in trained if each.sequence not in is_peer)]
     index_B = torch.tensor([each.sequence for each in members])
-    part = sequences.take(index_B)
-    mask_BT = torch.arange(int(part.completion_S.max())) < part.completion_S[:, None]
+    length_B = sequences.completion_S[index_B]
+    mask_BT = torch.arange(int(length_B.max())) < length_B[:, None]
 
     def padded(values_M: Tensor) -> Tensor:
         return values_M.new_zeros(mask_BT.shape).masked_scatter(mask_BT, values_M)
 
     rewards = torch.tensor([each.trajectory.reward for each in members], dtype=torch.float64)
-    if kl_coefficient and part.reference_logp_M is not None:
+    if kl_coefficient and sequences.reference_logp_M is not None:
+        part = sequences.take(index_B)
+        assert part.reference_logp_M is not None  # as in the whole
         # What was not sampled from the policy has no divergence to pay for.
         sampled_M = part.sampled_S[part.sequence_M]
         reference_M = torch.where(sampled_M, part.reference_logp_M, part.rollout_logp_M)
@@ -123,8 +126,8 @@ def _advantages(
     if "values" not in algorithm.needs:
         found: list[float] = algorithm.advantages(rewards, question_B, compared_B, mask=mask_BT).tolist()
         return [(found[number], None) for number in wanted]
-    assert part.values_M is not None  # what the value head said
-    values_BT = padded(part.values_M)
+    assert sequences.values_M is not None  # what the value head said
+    values_BT = padded(sequences.values_M[sequences.completion_tokens(index_B)])
     advantage_BT = algorithm.advantages(rewards, question_B, compared_B, values=values_BT, mask=mask_BT)
     returns_BT = algorithm.returns(rewards, question_B, values=values_BT, mask=mask_BT)
     return [(advantage_BT[number][mask_BT[number]], returns_BT[number][mask_BT[number]]) for number in wanted]

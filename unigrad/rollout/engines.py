@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from unigrad.errors import nearest
+from unigrad.plugins import add, find
 from unigrad.policy import Policy
 from unigrad.rollout.engine import Engine
 from unigrad.rollout.torch_engine import TorchEngine
@@ -27,13 +27,9 @@ ENGINES: dict[str, EngineBuilder] = {"torch": _torch}
 
 def register_engine(name: str, build: EngineBuilder) -> None:
     """Add an engine. Raises ValueError where its name is taken."""
-    if name in ENGINES:
-        raise ValueError(f"an engine named {name!r} is registered already")
-    ENGINES[name] = build
+    add(ENGINES, name, build, "an engine")
 
 
 def engine_builder(name: str) -> EngineBuilder:
     """Raises ValueError on an unknown name, naming the nearest."""
-    if name not in ENGINES:
-        raise ValueError(f"unknown engine {name!r}; did you mean {nearest(name, ENGINES)!r}?")
-    return ENGINES[name]
+    return find(ENGINES, name, "engine")

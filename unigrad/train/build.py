@@ -11,7 +11,7 @@ from rich.console import Console
 
 from unigrad.config import Config
 from unigrad.data import PreparedProblem, PromptTemplate, prepare_problems, prompt_template, turn_of
-from unigrad.data.tiny import MODEL_PATH
+from unigrad.data.tiny import model_source
 from unigrad.errors import ConfigError
 from unigrad.hybrid import Objective
 from unigrad.plan import longest_row
@@ -156,11 +156,6 @@ class Preparation:
         for line in prepared.report.lines():
             self.say(f"{name}: {line}")
         return list(prepared.problems)
-
-
-def model_source(name_or_path: str) -> str:
-    """Where transformers finds the model; `tiny` is embedded."""
-    return str(MODEL_PATH) if name_or_path == "tiny" else name_or_path
 
 
 def checked_objectives(config: Config) -> list[Objective]:

@@ -14,7 +14,7 @@ from unigrad.runs.folder import checkpoint, final_model, write_origin
 from unigrad.runs.metrics import Metric
 from unigrad.runs.records import Records
 from unigrad.runs.rollouts import GateDecision, RolloutLine
-from unigrad.signals import stop_signal
+from unigrad.signals import stop_signals
 from unigrad.train.checkpoint import write_state
 from unigrad.train.held_out import HeldOut
 from unigrad.train.pieces import TokenTexts
@@ -45,7 +45,7 @@ class Loop:
         if self.start.step == 0 and self.held_out is not None:
             records.metrics({Metric.STEP: 0, **self._evaluate(0, display)})
         position = self.start
-        with stop_signal() as stop:
+        with stop_signals(second_acts=True) as stop:
             while not self._is_done(position):
                 progress = self._progress(position)
                 stage = next((i for i, each in enumerate(self.stages) if progress < each.until), len(self.stages) - 1)

@@ -111,11 +111,7 @@ def _terms(config: Config, stage: Stage) -> tuple[Term, ...]:
             f"algorithm.offline_aggregation: in {config.method.name} a demonstration is averaged as one of its group; "
             "use algorithm.aggregation"
         )
-    own_mean = [term.compared != "both" for term in built]
     return (
         terms[0],
-        *(
-            term.with_options(aggregation=averaged) if alone else term
-            for term, alone in zip(terms[1:], own_mean, strict=True)
-        ),
+        *(term if term.compared == "both" else term.with_options(aggregation=averaged) for term in terms[1:]),
     )

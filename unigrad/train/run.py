@@ -9,6 +9,7 @@ from rich.console import Console
 
 from unigrad.config import Config
 from unigrad.data import prompt_template
+from unigrad.data.tiny import model_source
 from unigrad.errors import ConfigError, one_line
 from unigrad.plan import plan_lines
 from unigrad.policy import find_architecture
@@ -17,7 +18,7 @@ from unigrad.runs.checkpoints import is_disk_full
 from unigrad.runs.folder import VERDICTS_FILE, final_model, read_environment, write_origin
 from unigrad.runs.records import Records
 from unigrad.runs.weights_and_biases import WandbRun, check_installed
-from unigrad.train.build import Build, check_lengths, checked_objectives, model_source
+from unigrad.train.build import Build, check_lengths, checked_objectives
 from unigrad.train.claim import fresh, last_good, resume_point
 from unigrad.train.loop import Loop
 from unigrad.train.progress import Display

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unigrad.batch import MicroBatch, Rows, padded
 from unigrad.config import TrainConfig, ValueConfig
-from unigrad.estimator import weigh
+from unigrad.estimator import surrogate, weigh
 from unigrad.policy import Policy, TokenStatistics, clipped_value_loss
 from unigrad.train.optimizer import guarded_update, sum_gradients
 from unigrad.train.update_report import UpdateReport
@@ -88,8 +88,7 @@ def _loss(rows: Rows, statistics: TokenStatistics, weights_N: Tensor) -> Tensor:
     """−Σ sg(W)·log π_θ, W the sum over a token's rows of c·w (Eq. 6, 13), less the entropy bonus. Scalar."""
     coefficient_N, token_N = rows.coefficient_R[rows.row_N], rows.token_N
     weights_M = torch.zeros_like(statistics.logp_M).index_add(0, token_N, coefficient_N * weights_N)
-    # A token that does not train may have a log-prob of −inf; 0·inf would poison the sum and its gradient.
-    loss = -(weights_M * torch.where(weights_M == 0, 0.0, statistics.logp_M)).sum()
+    loss = surrogate(statistics.logp_M[None], weights_M[None], weights_M.new_ones(1))
     bonus_R = coefficient_N.new_tensor([each.entropy_coefficient for each in rows.algorithms])[rows.algorithm_R]
     if bonus_R.any():
         bonus_M = torch.zeros_like(weights_M).index_add(0, token_N, coefficient_N * bonus_R[rows.row_N])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, SupportsFloat
 
 from unigrad.errors import UserCodeError, nearest
@@ -49,9 +49,12 @@ def score(
         rewards = function(prompts=prompts, completions=completions, **columns)
     except Exception as error:
         raise UserCodeError from error
-    if not isinstance(rewards, Iterable):
-        raise ValueError(f"reward function {name!r} returned {type(rewards).__name__}, expected list[float | None]")
-    values = list(rewards)
+    try:
+        values = list(rewards)
+    except TypeError as error:
+        raise ValueError(
+            f"reward function {name!r} returned {type(rewards).__name__}, expected list[float | None]"
+        ) from error
     if len(values) != len(completions):
         raise ValueError(f"reward function {name!r} returned {len(values)} rewards for {len(completions)} completions")
     return [_reward(name, index, value) for index, value in enumerate(values)]

@@ -107,6 +107,7 @@ def test_a_plugins_parts_train_and_its_options_are_checked_printed_and_saved(her
     output, _ = unigrad(here, "evaluate", "run/final", "--suite", "mine", "--samples", "1",
                         "--limit", "2", "--max-completion-length", "8")  # fmt: skip
     assert "Sums" in output
+    assert "loud engine of 65536" in output
 
 
 def test_the_lists_and_the_help_hold_what_a_plugin_registers(here: Path) -> None:

@@ -81,7 +81,7 @@ def test_help_lists_each_key_with_both_spellings_meaning_and_default(capsys: pyt
         assert f"--{key} " in text
         assert f", --{name.replace('_', '-')} " in text
         meaning = " ".join((known[key].description or "").split())
-        if key in ("data.prompt_template", "rollout.stop", "verify.no_box"):
+        if key in ("data.prompt_template", "rollout.stop", "rollout.engine", "verify.no_box"):
             assert f"{meaning} (default: " in text
         else:
             default = "null" if defaults[key] is None else defaults[key]

@@ -1,8 +1,11 @@
-"""The example of docs/add-an-algorithm.md is run as it stands there."""
+"""The example of docs/add-an-algorithm.md is run as it stands there: a module outside of the package."""
 
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +16,33 @@ from unigrad import options
 from unigrad.estimator import algorithm, algorithm_names, registry
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-BLOCKS = re.findall(r"```python\n(.*?)```", (DOCS / "add-an-algorithm.md").read_text(), flags=re.DOTALL)
+TEXT = (DOCS / "add-an-algorithm.md").read_text(encoding="utf-8")
+DECLARATION, TEXTBOOK = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+(COMMANDS,) = re.findall(r"```sh\n(.*?)```", TEXT, flags=re.DOTALL)
+SMALL = (
+    "--tiny.train_problems", "8", "--data.eval", "null", "--rollout.num_generations", "4", "--train.max_steps", "1",
+    "--rollout.max_completion_length", "16", "--train.questions_per_step", "4", "--train.tensorboard", "false",
+)  # fmt: skip
 
 
-def test_the_example_registers_an_algorithm_whose_gradient_is_its_textbooks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_is_a_plugin_that_is_listed_and_trains(tmp_path: Path) -> None:
+    (tmp_path / "topr.py").write_text(DECLARATION, encoding="utf-8")
+    listing, training = COMMANDS.splitlines()
+    done = []
+    for command in (shlex.split(listing), [*shlex.split(training), *SMALL, "--output_dir", "run"]):
+        command[0:1] = [sys.executable, "-m", "unigrad"]
+        done.append(subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300))
+        assert done[-1].returncode == 0, done[-1].stderr
+    assert "topr" in done[0].stdout
+    assert "topr on rollouts" in done[1].stdout
+    assert "taper: 0.5" in (tmp_path / "run" / "config.yaml").read_text(encoding="utf-8")
+
+
+def test_the_examples_gradient_is_its_textbooks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
     monkeypatch.setattr(options, "_options", dict(options._options))
     names: dict[str, Any] = {}
-    declaration, textbook = BLOCKS
-    exec(declaration + textbook, names)
+    exec(DECLARATION + TEXTBOOK, names)
     assert algorithm_names()[-1] == "topr"
 
     generator = torch.Generator().manual_seed(0)

@@ -76,7 +76,7 @@ def test_where_a_model_comes_from_a_run(here: Path, where: str, monkeypatch: pyt
         shutil.move(run / "checkpoint-2", here / "moved")
         run = here
     said, line = as_trained(Protocol(seed=3), str(run / where))
-    assert said == Protocol(seed=3, prompt_template=OWN, stop=("1", "ab"), no_box="last_number")
+    assert said == Protocol(seed=3, prompt_template=OWN, stop=("1", "ab"), no_box="last_number", engine="torch")
     assert line is not None
     assert line.endswith(r"config.yaml has it: prompt template 'Q: {problem}\n', stop '1', 'ab'")
     monkeypatch.chdir(run / where)
@@ -100,10 +100,14 @@ def test_where_it_comes_from_none(here: Path, model: str) -> None:
 def test_what_is_given_wins(here: Path) -> None:
     model = str(make_run(here / "run") / "final")
     given = Protocol(prompt_template="boxed")
-    assert as_trained(given, model)[0] == Protocol(prompt_template="boxed", stop=("1", "ab"), no_box="last_number")
+    assert as_trained(given, model)[0] == Protocol(
+        prompt_template="boxed", stop=("1", "ab"), no_box="last_number", engine="torch"
+    )
     given = Protocol(stop=("z",))
-    assert as_trained(given, model)[0] == Protocol(prompt_template=OWN, stop=("z",), no_box="last_number")
-    given = Protocol(prompt_template="boxed", stop=("z",), no_box="wrong")
+    assert as_trained(given, model)[0] == Protocol(
+        prompt_template=OWN, stop=("z",), no_box="last_number", engine="torch"
+    )
+    given = Protocol(prompt_template="boxed", stop=("z",), no_box="wrong", engine="torch")
     (here / "run" / "config.yaml").write_text("neither is read: [")
     assert as_trained(given, model) == (given, None)
 
@@ -123,7 +127,7 @@ def test_a_configuration_that_cannot_be_read_is_one_line(
     with pytest.raises(ConfigError) as error:
         as_trained(Protocol(), str(model))
     assert said in str(error.value)
-    assert str(error.value).endswith("; without it, give --prompt-template, --stop and --no-box")
+    assert str(error.value).endswith("; without it, give --prompt-template, --stop, --no-box and --engine")
     evaluate(model, code=2)
     printed = capsys.readouterr().err
     assert (printed.count("\n"), said in printed) == (1, True)

@@ -17,7 +17,7 @@ def as_trained(protocol: Protocol, model: str) -> tuple[Protocol, str | None]:
 
     Raises ConfigError where that run's config.yaml cannot be read and something is left open.
     """
-    if protocol.prompt_template != AUTO and None not in (protocol.stop, protocol.no_box):
+    if protocol.prompt_template != AUTO and None not in (protocol.stop, protocol.no_box, protocol.engine):
         return protocol, None
     file = config_file(model)
     if file is None:
@@ -25,11 +25,14 @@ def as_trained(protocol: Protocol, model: str) -> tuple[Protocol, str | None]:
     try:
         config = load_config(str(file))
     except ConfigError as error:
-        raise ConfigError(f"{error}; without it, give --prompt-template, --stop and --no-box") from error
-    completed = protocol.completed(config.data.prompt_template, config.rollout.stop, config.verify.no_box)
+        raise ConfigError(f"{error}; without it, give --prompt-template, --stop, --no-box and --engine") from error
+    completed = protocol.completed(
+        config.data.prompt_template, config.rollout.stop, config.verify.no_box, config.rollout.engine
+    )
     stops = f", stop {', '.join(map(repr, completed.stop))}" if completed.stop else ""
     no_box = "" if completed.no_box == "last_number" else f", no box: {completed.no_box}"
-    return completed, f"as {file} has it: prompt template {completed.prompt_template!r}{stops}{no_box}"
+    engine = "" if completed.engine == "torch" else f", engine {completed.engine}"
+    return completed, f"as {file} has it: prompt template {completed.prompt_template!r}{stops}{no_box}{engine}"
 
 
 def config_file(model: str) -> Path | None:

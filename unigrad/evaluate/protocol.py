@@ -15,7 +15,7 @@ from unigrad.types import NoBox
 
 MAX_COMPLETION_LENGTH = 8192
 AUTO = "auto"
-LEFT_OPEN = ("prompt_template", "stop", "no_box")
+LEFT_OPEN = ("prompt_template", "stop", "no_box", "engine")
 
 _MODEL_FILES = frozenset((".safetensors", ".bin", ".gguf", ".json", ".jinja", ".model", ".txt"))
 _BLOCKS, _BLOCK_BYTES = 64, 4096
@@ -31,7 +31,7 @@ def _of_key(key: str, **default: Any) -> Any:
 class Protocol:
     """What an evaluation takes of the configuration, each field a key of it that says what it means.
 
-    AUTO, and None for stop and no_box, leave these open for `completed`.
+    AUTO, and None for stop, no_box and engine, leave these open for `completed`.
     """
 
     temperature: float = _of_key("eval.temperature")
@@ -41,6 +41,7 @@ class Protocol:
     prompt_template: str = _of_key("data.prompt_template", default=AUTO)
     stop: tuple[str, ...] | None = _of_key("rollout.stop", default=None)
     no_box: NoBox | None = _of_key("verify.no_box", default=None)  # noqa: RUF009
+    engine: str | None = _of_key("rollout.engine", default=None)
     limit: int | None = _of_key("data.max_eval_problems")
     seed: int = _of_key("eval.seed", default=0)
     device: str = _of_key("model.device")
@@ -60,13 +61,14 @@ class Protocol:
         given = {name: values.get(key) for name, key in cls.keys().items()}
         return cls(**{name: value for name, value in given.items() if value is not None})
 
-    def completed(self, prompt_template: str, stop: tuple[str, ...], no_box: NoBox) -> Protocol:
+    def completed(self, prompt_template: str, stop: tuple[str, ...], no_box: NoBox, engine: str | None) -> Protocol:
         """With these where it leaves them open."""
         return replace(
             self,
             prompt_template=prompt_template if self.prompt_template == AUTO else self.prompt_template,
             stop=stop if self.stop is None else self.stop,
             no_box=self.no_box or no_box,
+            engine=self.engine or engine,
         )
 
     @property
@@ -78,12 +80,17 @@ class Protocol:
     def judged_by(self) -> NoBox:
         return self.no_box or "last_number"
 
+    @property
+    def sampled_by(self) -> str:
+        return self.engine or str(_DEFAULTS["rollout.engine"])
+
     def record(self) -> dict[str, Any]:
         return {
             **asdict(self),
             "max_completion_length": self.longest_completion,
             "stop": list(self.stop or ()),
             "no_box": self.judged_by,
+            "engine": self.sampled_by,
         }
 
 

@@ -36,7 +36,7 @@ def load_model(model: str, protocol: Protocol) -> tuple[Policy, Engine]:
         rope_theta=protocol.rope_theta,
         max_position_embeddings=protocol.max_position_embeddings,
     )
-    return policy, engine_builder("torch")(policy, protocol.max_concurrent_tokens)
+    return policy, engine_builder(protocol.sampled_by)(policy, protocol.max_concurrent_tokens)
 
 
 def facts(policy: Policy) -> dict[str, Any]:

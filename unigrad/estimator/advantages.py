@@ -1,10 +1,9 @@
 """Advantage estimates, Â of Eq. 6: how much better a trajectory is than its peers.
 
-Shapes: B rows, T tokens. Every estimate reads `rewards` f[B] and, where it compares, `groups` i[B] (rows of one
-question share a number; they need not be neighbours) and gives f[B]. `on_policy` b[B] is False for demonstrations:
-statistics of a group are those of its on-policy rows alone unless the estimate says otherwise. `mask` b[B,T],
-`values` f[B,T] (the value head's) and `token_rewards` f[B,T] serve those that look at tokens. A group of one, or of
-equal rewards, has advantage 0 wherever the estimate is relative to the group.
+Shapes: B rows, T tokens. Every estimate reads `rewards` f[B], where it compares also `groups` i[B] (one number a
+question), and gives f[B]. `on_policy` b[B] is False for demonstrations: a group's statistics are those of its
+on-policy rows unless the estimate says otherwise. `mask` b[B,T], `values` f[B,T] and `token_rewards` f[B,T] serve those
+that look at tokens. A group of one, or of equal rewards, has advantage 0 wherever the estimate is relative to it.
 """
 
 from __future__ import annotations
@@ -43,10 +42,7 @@ def _group_sums(values: Tensor, groups: Tensor) -> Tensor:
 
 
 def _centred(rewards: Tensor, groups: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
-    """R − mean over the group's members, exactly 0 where their rewards are equal; and how many they are. f[B].
-
-    members: b[B], or f[B] where a row counts several times.
-    """
+    """R − mean over the group's `members` (b[B], or f[B] where a row counts several times), and their number. f[B]."""
     weight = members.to(rewards.dtype)
     count = _group_sums(weight, groups).clamp(min=1)
     centred = rewards - _group_sums(rewards * weight, groups) / count
@@ -60,19 +56,11 @@ def _centred(rewards: Tensor, groups: Tensor, members: Tensor) -> tuple[Tensor, 
 def _standardised(
     centred: Tensor, count: Tensor, groups: Tensor, members: Tensor, std_ddof: int, std_epsilon: float
 ) -> Tensor:
-    """centred / (std + ε) of `_centred`'s results, 0 where they are 0. f[B]."""
+    """centred / (std + ε) of `_centred`'s results, exactly 0 where they are. f[B]."""
     squares = _group_sums(members * centred.square(), groups)
     std = (squares / (count - std_ddof).clamp(min=1)).sqrt()
     # Where all is equal, and ε is 0, the quotient is 0/0.
     return torch.where(centred != 0, centred / (std + std_epsilon), 0.0)
-
-
-def _zscores(
-    rewards: Tensor, groups: Tensor, members: Tensor, std_ddof: int, std_epsilon: float, normalise_std: bool
-) -> Tensor:
-    """(R − mean) / (std + ε) over the group's members, or without the division. f[B]."""
-    centred, count = _centred(rewards, groups, members)
-    return _standardised(centred, count, groups, members, std_ddof, std_epsilon) if normalise_std else centred
 
 
 @part("R − mean(R)")
@@ -93,11 +81,11 @@ def group_zscore(
 ) -> Tensor:
     """(R − mean) / (std + ε) over the on-policy group (GRPO, Eq. 5 and 17). f[B].
 
-    Conventions differ: `std_ddof` 1 is the sample standard deviation (TRL, verl and oat), 0 the population's; ε is
-    1e-6 as in verl (TRL 1e-4, oat 1e-8); `normalise_std` False only centres (TRL's `scale_rewards`). A group of one:
-    0, as in TRL (verl: R).
+    Conventions differ: `std_ddof` 1 is the sample's std (TRL, verl, oat), 0 the population's; ε is 1e-6 as in verl (TRL
+    1e-4, oat 1e-8). A group of one: 0, as in TRL (verl: R).
     """
-    return _zscores(rewards, groups, on_policy, std_ddof, std_epsilon, normalise_std)
+    centred, count = _centred(rewards, groups, on_policy)
+    return _standardised(centred, count, groups, on_policy, std_ddof, std_epsilon) if normalise_std else centred
 
 
 @part("(R − mean(R_on∪off)) / std(R_on∪off)")
@@ -110,14 +98,15 @@ def union_zscore(
     code uses no group statistics on rollouts (+0.1·e^H where solved, else −1): not offered.
     """
     everyone = torch.ones_like(rewards, dtype=torch.bool)
-    return _zscores(rewards, groups, everyone, std_ddof, std_epsilon, normalise_std)
+    centred, count = _centred(rewards, groups, everyone)
+    return _standardised(centred, count, groups, everyone, std_ddof, std_epsilon) if normalise_std else centred
 
 
 @part("R − mean(R of the others)")
 def leave_one_out(rewards: Tensor, groups: Tensor, on_policy: Tensor) -> Tensor:
-    """R minus the mean of the group's OTHER on-policy rows: an unbiased baseline. f[B].
+    """R − mean of the group's OTHER on-policy rows, an unbiased baseline (RLOO, Ahmadian et al., 2024). f[B].
 
-    (RLOO, Ahmadian et al., 2024, arXiv:2402.14740.) A group of one has no others: 0, as in TRL (verl: R).
+    A group of one has no others: 0, as in TRL (verl: R).
     """
     centred, count = _centred(rewards, groups, on_policy)
     return centred * count / (count - 1).clamp(min=1)
@@ -125,13 +114,9 @@ def leave_one_out(rewards: Tensor, groups: Tensor, on_policy: Tensor) -> Tensor:
 
 @part("(R − mean(R_batch)) / std(R_batch)", whole_batch=True)
 def reinforce_pp(
-    rewards: Tensor,
-    on_policy: Tensor,
-    mask: Tensor | None = None,
-    *,
-    std_epsilon: float,
-    batch_statistics: Literal["rows", "tokens"],
-) -> Tensor:
+    rewards: Tensor, on_policy: Tensor, mask: Tensor | None = None, *,
+    std_epsilon: float, batch_statistics: Literal["rows", "tokens"],
+) -> Tensor:  # fmt: skip
     """(R − mean) / (std + ε) over the batch's on-policy rows (REINFORCE++, Hu et al., 2025, arXiv:2501.03262). f[B].
 
     `batch_statistics` "tokens" counts a row once a token, as verl and OpenRLHF do, and needs the mask. A row has one
@@ -163,9 +148,9 @@ def reinforce_pp_baseline(rewards: Tensor, groups: Tensor, on_policy: Tensor, *,
 def pass_at_k(rewards: Tensor, groups: Tensor, on_policy: Tensor, *, pass_k: int) -> Tensor:
     """The analytic advantage of pass@k training (Chen et al., 2025, arXiv:2508.10751). f[B].
 
-    With N on-policy rows, N⁻ of them unsolved (R ≤ 0): R̄ = 1 − C(N⁻,k)/C(N,k), σ² = R̄(1 − R̄), and
-    Â = (1 − R̄)/σ for a solved row, (1 − R̄ − C(N⁻−1,k−1)/C(N−1,k−1))/σ for another: z-scores of all groups of k,
-    averaged over those that hold the row. 0 where N ≤ k or σ is 0.
+    z-scores of all groups of k, averaged over those that hold the row: with N on-policy rows, N⁻ of them unsolved
+    (R ≤ 0), R̄ = 1 − C(N⁻,k)/C(N,k) and σ² = R̄(1 − R̄), Â is (1 − R̄)/σ for a solved row and
+    (1 − R̄ − C(N⁻−1,k−1)/C(N−1,k−1))/σ for another. 0 where N ≤ k or σ is 0.
     """
     solved = rewards > 0
     count = _group_sums(on_policy.to(rewards.dtype), groups)
@@ -184,11 +169,10 @@ def pass_at_k(rewards: Tensor, groups: Tensor, on_policy: Tensor, *, pass_k: int
 def gae(
     token_rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, gae_lambda: float, whiten: bool
 ) -> Tensor:
-    """Generalised advantage estimation (Schulman et al., 2015, arXiv:1506.02438, Eq. 16). f[B,T].
+    """Σ_l (γλ)^l δ_{t+l} with δ_t = r_t + γV_{t+1} − V_t (Schulman et al., 2015, arXiv:1506.02438, Eq. 16). f[B,T].
 
-    Â_t = Σ_l (γλ)^l δ_{t+l} with δ_t = r_t + γV_{t+1} − V_t; after a row's last token V is 0; a reward a row falls on
-    its last token. Holes in the mask (a tool's tokens) are skipped: the token before one continues with the token
-    after it, as in verl. `whiten` gives the batch's tokens mean 0 and std 1 (always so in verl and TRL's PPO).
+    After a row's last token V is 0. Holes in the mask (a tool's tokens) are skipped: the token before one continues
+    with the token after it, as in verl. `whiten` gives the batch's tokens mean 0 and std 1 (always so in verl and TRL).
     """
     # The completion's tokens first, in their order: so a hole is skipped.
     order = (~mask).int().argsort(dim=1, stable=True)
@@ -221,10 +205,9 @@ def at_last_token(rewards: Tensor, mask: Tensor) -> Tensor:
 def kl_in_reward(
     rewards: Tensor, rollout_logp: Tensor, reference_logp: Tensor, mask: Tensor, coefficient: float
 ) -> Tensor:
-    """The reward f[B] on the last token, less coefficient · log(π_old/π_ref) at every token. f[B,T].
+    """The reward f[B] on the last token, less coefficient · log(π_old/π_ref) at each (Ziegler et al., 2019). f[B,T].
 
-    (Ziegler et al., 2019.) Give the result to `Algorithm.advantages` in place of the rewards, with the mask; estimates
-    of one number a row read its sum.
+    `Algorithm.advantages` takes it in place of the rewards, with the mask; estimates of one number a row read its sum.
     """
     inside = mask.bool()
     penalty = torch.where(inside, rollout_logp - reference_logp, 0.0)

@@ -27,9 +27,9 @@ class Algorithm:
     """A row of Table 1: w_t = 1_stable · Â · π_θ/π_ref, and how the token sums become a loss.
 
     masks: all must hold. correction: log of a factor on the ratio that the masks do not see. shaping: what Â becomes
-    once π_θ is known. penalties: what is added to the weight. Of all these, only the parts whose switch is on take
-    part. options: where this algorithm's defaults are not those of `unigrad.options`. Raises ValueError, one line, on
-    an option or a statistic that there is not, naming the nearest, and on a value that does not fit.
+    once π_θ is known. penalties: what is added to the weight. Only parts whose switch is on take part. options: the
+    defaults that are not those of `unigrad.options`. Raises ValueError, a line, on an option or a statistic that there
+    is not, naming the nearest, and on a value that does not fit.
 
     Shapes: B rows, T tokens; `mask` is true on the completion's tokens, aligned with the log-probs' targets.
     """
@@ -47,9 +47,8 @@ class Algorithm:
 
     def __post_init__(self) -> None:
         if self.aggregation not in AGGREGATIONS:
-            raise ValueError(
-                f"unknown aggregation {self.aggregation!r}{did_you_mean(str(self.aggregation), AGGREGATIONS)}"
-            )
+            near = did_you_mean(str(self.aggregation), AGGREGATIONS)
+            raise ValueError(f"unknown aggregation {self.aggregation!r}{near}")
         known = self.declarations
         for name, value in self.options.items():
             if name not in known:
@@ -58,11 +57,9 @@ class Algorithm:
             known[name].check(value)
         for each in self._parts:
             there = statistics.AT_ADVANTAGES if each is self.advantage else statistics.AT_WEIGHTS
-            for name in each.statistics:
-                if name not in there:
-                    raise ValueError(
-                        f"{each.name} reads {name!r}, which is no statistic there{did_you_mean(name, there)}"
-                    )
+            for name in set(each.statistics) - set(there):
+                near = did_you_mean(name, there)
+                raise ValueError(f"{each.name} reads {name!r}, which is no statistic there{near}")
 
     def with_options(self, **options: Any) -> Algorithm:
         """The same algorithm with other options. Raises ValueError on an unknown one, naming the nearest."""
@@ -125,19 +122,14 @@ class Algorithm:
         return float(self.defaults()["entropy_coefficient"])
 
     def advantages(
-        self,
-        rewards: Tensor,
-        groups: Tensor,
-        on_policy: Tensor | None = None,
-        *,
-        values: Tensor | None = None,
-        mask: Tensor | None = None,
-    ) -> Tensor:
+        self, rewards: Tensor, groups: Tensor, on_policy: Tensor | None = None, *,
+        values: Tensor | None = None, mask: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """Â of the WHOLE batch, f[B], or f[B,T] where it differs by token (GAE).
 
-        rewards f[B], or f[B,T] by token with the mask (see `advantages.kl_in_reward`); groups i[B] (equal numbers: one
-        question); on_policy b[B] (None: all); values f[B,T] and mask b[B,T] where the algorithm needs them. Raises
-        ValueError on shapes that do not fit and on a missing statistic.
+        rewards f[B], or f[B,T] by token with the mask (`kl_in_reward`); groups i[B], one number a question; on_policy
+        b[B] (None: all); values f[B,T] and mask b[B,T] where needed. Raises ValueError on shapes that do not fit and on
+        a missing statistic.
         """
         given = statistics.at_advantages(rewards, groups, on_policy, values, mask)
         statistics.require(self.name, [self.advantage], given)
@@ -149,17 +141,10 @@ class Algorithm:
         return torch.where(mask.bool(), plain + values.detach(), 0.0)
 
     def weights(
-        self,
-        logp: Tensor,
-        rollout_logp: Tensor | None,
-        adv: Tensor,
-        mask: Tensor,
-        *,
-        entropy: Tensor | None = None,
-        reference_logp: Tensor | None = None,
-        engine_logp: Tensor | None = None,
+        self, logp: Tensor, rollout_logp: Tensor | None, adv: Tensor, mask: Tensor, *,
+        entropy: Tensor | None = None, reference_logp: Tensor | None = None, engine_logp: Tensor | None = None,
         groups: Tensor | None = None,
-    ) -> Tensor:
+    ) -> Tensor:  # fmt: skip
         """One detached weight a token, f[B,T], 0 outside the mask.
 
         logp f[B,T]: log π_θ of the tokens; rollout_logp f[B,T]: log π_old, or None when on-policy (π_old = π_θ);
@@ -167,15 +152,12 @@ class Algorithm:
         of a frozen reference model; engine_logp f[B,T], what the engine said where rollout_logp is the trainer's own;
         groups i[B]. Raises ValueError on shapes that do not fit and on a missing statistic.
         """
-        optional = {"entropy": entropy, "reference_logp": reference_logp, "engine_logp": engine_logp}
-        given = statistics.at_weights(logp, rollout_logp, adv, mask, groups=groups, **optional)
+        tokens = {"entropy": entropy, "reference_logp": reference_logp, "engine_logp": engine_logp}
+        given = statistics.at_weights(logp, rollout_logp, adv, mask, groups, tokens)
         statistics.require(self.name, self._at_weights, given)
         if not logp.numel():
             return torch.zeros_like(logp)
-        return self._weigh(given, mask.bool())
-
-    def _weigh(self, given: statistics.Statistics, inside: Tensor) -> Tensor:
-        options = self.defaults()
+        options, inside = self.defaults(), given["mask"]
         for each in self._active([self.shaping]):
             given["advantages"] = torch.where(inside, each(given, options), 0.0)
         log_ratio = self.reference(given, options)
@@ -195,20 +177,12 @@ class Algorithm:
         return normaliser(lengths, self.aggregation, denominator=denominator, constant_length=constant_length)
 
     def loss(
-        self,
-        logp: Tensor,
-        rollout_logp: Tensor | None,
-        adv: Tensor,
-        mask: Tensor,
-        denominator: float | None = None,
-        *,
-        entropy: Tensor | None = None,
-        **optional: Tensor | None,
-    ) -> Tensor:
-        """Scalar with d loss/d logp = −normaliser · w, exactly. Arguments: see `weights` and `normaliser`.
+        self, logp: Tensor, rollout_logp: Tensor | None, adv: Tensor, mask: Tensor, denominator: float | None = None, *,
+        entropy: Tensor | None = None, **optional: Tensor | None,
+    ) -> Tensor:  # fmt: skip
+        """Scalar with d loss/d logp = −normaliser · w, exactly, less the entropy bonus with its own gradient.
 
-        Where `entropy_coefficient` is not 0, it also holds − coefficient · normaliser · the entropy's sum, with its
-        gradient.
+        Arguments: as of `weights` and `normaliser`.
         """
         weights = self.weights(logp, rollout_logp, adv, mask, entropy=entropy, **optional)
         coefficients = self.normaliser(mask.sum(dim=1).to(logp.dtype), denominator)
@@ -216,25 +190,22 @@ class Algorithm:
         if not self.entropy_coefficient:
             return loss
         if entropy is None:
-            needs = f"needs entropy ({statistics.OPTIONAL['entropy']})"
-            raise ValueError(f"algorithm {self.name!r} {needs} for its entropy_coefficient")
+            meaning = statistics.OPTIONAL["entropy"]
+            raise ValueError(f"algorithm {self.name!r} needs entropy ({meaning}) for its entropy_coefficient")
         return loss - self.entropy_coefficient * entropy_bonus(entropy, mask.bool(), coefficients)
 
     def row(self) -> dict[str, Any]:
         """This algorithm's row of Table 1, as data; `optional`: the parts that are off, by the option that says so."""
         options = self.defaults()
-        shaped = self._active([self.shaping])
+        advantage = "".join(each.symbol for each in self._active([self.shaping])) or "{}"
+        off = [each for each in self._parts if not each.is_active(options)]
         return {
             "name": self.name,
             "reference": " / ".join(each.symbol for each in (self.reference, *self._active([self.correction]))),
-            "advantage": shaped[0].symbol.replace("{}", self.advantage.symbol) if shaped else self.advantage.symbol,
+            "advantage": advantage.replace("{}", self.advantage.symbol),
             "mask": " · ".join(each.symbol for each in self._active(self.masks)) or "–",
             "estimator": self._formula(),
-            "optional": {
-                each.switch: each.symbol.replace("{}", "Â").strip()
-                for each in self._parts
-                if not each.is_active(options)
-            },
+            "optional": {each.switch: each.symbol.replace("{}", "Â").strip() for each in off},
             "source": self.source,
             "options": options,
         }

@@ -1,8 +1,8 @@
 """Stabilization masks, 1_stable of Eq. 6: which tokens may move the policy.
 
-Shapes: B rows, T tokens. Every mask gives b[B,T]; an algorithm's masks are applied in their order. Statistics:
-`ratio` = π_θ/π_ref, `advantages`, `logp`, `rollout_logp`, `entropy` f[B,T]; `mask` b[B,T] the completions' tokens;
-`stable` b[B,T] those that the masks before left.
+Shapes: B rows, T tokens. Every mask gives b[B,T]; an algorithm's are applied in their order. Statistics: `ratio` =
+π_θ/π_ref, `advantages`, `logp`, `rollout_logp`, `entropy` f[B,T]; `mask`, the completions' tokens, and `stable`, those
+that the masks before left, b[B,T].
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ def ppo_clip(
 ) -> Tensor:
     """PPO's clip as a mask (§B.3, Eq. 21): 0 where min(r·A, clip(r, 1−low, 1+high)·A) is flat in r.
 
-    One-sided by the advantage's sign: a good token stops counting above 1 + `clip_high`, a bad one below
-    1 − `clip_low`. Equal bounds are PPO (Schulman et al., 2017); a larger `clip_high` is DAPO's clip-higher (Yu et
-    al., 2025). `dual_clip` c > 1 also stops a bad token above r = c (Ye et al., 2020, arXiv:1912.09729): 3 in verl by
-    default, TRL's `delta`, off here. `clip_low` 1 and `clip_high` inf never clip. b[B,T].
+    A good token stops counting above 1 + `clip_high`, a bad one below 1 − `clip_low`: equal bounds are PPO (Schulman et
+    al., 2017), a larger `clip_high` is DAPO's clip-higher. `dual_clip` c > 1 also stops a bad token above r = c (Ye et
+    al., 2020, arXiv:1912.09729): 3 in verl, TRL's `delta`. `clip_low` 1 and `clip_high` inf never clip. b[B,T].
     """
     good = ratio <= 1 + clip_high
     bad = ratio >= 1 - clip_low
@@ -44,9 +43,9 @@ With an advantage a token, verl clips each by its own sign, as here; TRL average
 def cispo_mask(
     logp: Tensor, rollout_logp: Tensor, advantages: Tensor, *, mask_low: float | None, mask_high: float | None
 ) -> Tensor:
-    """MiniMax-M1's token mask (arXiv:2506.13585, Eq. 6–7): PPO's clip of the uncapped ratio, with its own bounds.
+    """MiniMax-M1's token mask (arXiv:2506.13585, Eq. 6–7): PPO's clip of the uncapped ratio. b[B,T].
 
-    None, the default, never masks on that side: that is CISPO itself. b[B,T].
+    None never masks on that side: that is CISPO itself.
     """
     log_ratio = logp - rollout_logp
     high = math.inf if mask_high is None else math.log1p(mask_high)
@@ -58,10 +57,7 @@ def cispo_mask(
 def off_policy_sequence(
     logp: Tensor, rollout_logp: Tensor, advantages: Tensor, mask: Tensor, *, off_policy_delta: float
 ) -> Tensor:
-    """DeepSeek-V3.2's (2025): a bad row stops counting once mean_t log(π_old/π_θ) > δ. b[B,T].
-
-    The paper takes π_old from the engine that sampled: give that as `rollout_logp`. None: off.
-    """
+    """DeepSeek-V3.2's (2025): a bad row stops counting once mean_t log(π_old/π_θ) > δ, π_old the engine's. b[B,T]."""
     drift = (rollout_logp - logp).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True).clamp(min=1)
     return (advantages >= 0) | (drift <= off_policy_delta)
 
@@ -70,7 +66,7 @@ def off_policy_sequence(
 def high_entropy(entropy: Tensor, mask: Tensor, *, high_entropy_share: float) -> Tensor:
     """Only the batch's most uncertain tokens train (Wang et al., 2025, arXiv:2506.01939: a share of 0.2). b[B,T].
 
-    At least one token; equal entropies stay together. None: off. TRL's `top_entropy_quantile` is the same share.
+    At least one; equal entropies stay together. TRL's `top_entropy_quantile` is the same share.
     """
     tokens = entropy[mask]
     return entropy >= _largest(tokens, math.ceil(min(high_entropy_share, 1.0) * tokens.numel()))
@@ -78,23 +74,14 @@ def high_entropy(entropy: Tensor, mask: Tensor, *, high_entropy_share: float) ->
 
 @part("cov", switch="cov_share", whole_batch=True)
 def clip_cov(
-    logp: Tensor,
-    rollout_logp: Tensor,
-    advantages: Tensor,
-    mask: Tensor,
-    stable: Tensor,
-    *,
-    cov_share: float,
-    cov_low: float,
-    cov_high: float,
-    cov_seed: int,
-) -> Tensor:
+    logp: Tensor, rollout_logp: Tensor, advantages: Tensor, mask: Tensor, stable: Tensor, *,
+    cov_share: float, cov_low: float, cov_high: float, cov_seed: int,
+) -> Tensor:  # fmt: skip
     """Clip-Cov (Cui et al., 2025, arXiv:2505.22617): drops a few random tokens of high covariance. b[B,T].
 
-    Among the tokens that the masks before left and whose `covariance` lies strictly between the bounds, N·`cov_share`
-    tokens (N: all of the batch; at least one, as in the authors' code and verl) stop counting. The draw is a hash of
-    `cov_seed` and the token's own numbers, so it depends on neither the rows' order nor padding; equal tokens are
-    drawn together.
+    Of the tokens that the masks before left, with a `covariance` strictly between the bounds, N·`cov_share` stop
+    counting (N: all of the batch; at least one, as in the authors' code and verl). The draw is a hash of `cov_seed` and
+    the token's own numbers, so that neither row order nor padding matters; equal tokens are drawn together.
     """
     cov = covariance(logp, advantages, mask)
     candidates = stable & (cov > cov_low) & (cov < cov_high)

@@ -26,18 +26,8 @@ OPTIONAL = {
 }
 """What only some algorithms read; `Algorithm.needs` says which."""
 AT_ADVANTAGES = ("groups", "rewards", "token_rewards", "on_policy", "values", "mask")
-AT_WEIGHTS = (
-    "groups",
-    "logp",
-    "rollout_logp",
-    "advantages",
-    "mask",
-    "ratio",
-    "stable",
-    "entropy",
-    "reference_logp",
-    "engine_logp",
-)
+OF_TOKENS = ("entropy", "reference_logp", "engine_logp")
+AT_WEIGHTS = ("groups", "logp", "rollout_logp", "advantages", "mask", "ratio", "stable", *OF_TOKENS)
 
 
 def at_advantages(
@@ -47,8 +37,7 @@ def at_advantages(
     _check("groups", groups, 1)
     if not rewards.is_floating_point():
         raise ValueError(f"rewards must be floating point, got {rewards.dtype}")
-    rewards = rewards.detach()
-    token_rewards = None
+    rewards, token_rewards = rewards.detach(), None
     if mask is not None:
         _check("mask", mask, 2)
         _check("mask's rows", mask[:, 0] if mask.shape[1] else groups, 1, like=groups)
@@ -62,31 +51,19 @@ def at_advantages(
     _check("rewards", rewards, 1, like=groups)
     if token_rewards is None and mask is not None:
         token_rewards = at_last_token(rewards, mask)
-    if on_policy is None:
-        on_policy = torch.ones_like(rewards, dtype=torch.bool)
+    on_policy = torch.ones_like(rewards, dtype=torch.bool) if on_policy is None else on_policy
     _check("on_policy", on_policy, 1, like=rewards)
     if values is not None and mask is not None:
         _check("values", values, 2, like=mask)
         values = torch.where(mask, values.detach().to(rewards.dtype), 0.0)
-    return {
-        "rewards": rewards,
-        "token_rewards": token_rewards,
-        "groups": groups,
-        "on_policy": on_policy.bool(),
-        "values": values,
-        "mask": mask,
-    }
+    given = (groups, rewards, token_rewards, on_policy.bool(), values, mask)
+    return dict(zip(AT_ADVANTAGES, given, strict=True))
 
 
 def at_weights(
-    logp: Tensor,
-    rollout_logp: Tensor | None,
-    adv: Tensor,
-    mask: Tensor,
-    *,
-    groups: Tensor | None,
-    **optional: Tensor | None,
-) -> Statistics:
+    logp: Tensor, rollout_logp: Tensor | None, adv: Tensor, mask: Tensor, groups: Tensor | None,
+    optional: dict[str, Tensor | None],
+) -> Statistics:  # fmt: skip
     """What the parts of a weight read; arguments and errors as of `Algorithm.weights`, `optional` all f[B,T]."""
     _check("logp", logp, 2)
     _check("mask", mask, 2, like=logp)
@@ -103,14 +80,9 @@ def at_weights(
         adv = adv[:, None].expand_as(logp)
     if groups is not None:
         _check("groups", groups, 1, like=rows)
-    return {
-        "logp": tokens("logp", logp),
-        "rollout_logp": tokens("rollout_logp", logp if rollout_logp is None else rollout_logp),
-        "advantages": tokens("adv", adv),
-        "mask": inside,
-        "groups": groups,
-        **{name: None if given is None else tokens(name, given) for name, given in optional.items()},
-    }
+    given = {name: None if values is None else tokens(name, values) for name, values in optional.items()}
+    given["rollout_logp"] = tokens("rollout_logp", logp if rollout_logp is None else rollout_logp)
+    return {**given, "logp": tokens("logp", logp), "advantages": tokens("adv", adv), "mask": inside, "groups": groups}
 
 
 def require(algorithm: str, parts: Iterable[Part], statistics: Statistics) -> None:

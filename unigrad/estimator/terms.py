@@ -1,7 +1,7 @@
 """What joins Eq. 6's four parts once π_θ is known: penalties, as terms of the weight, and advantages that read π_θ.
 
-Shapes: B rows, T tokens. Statistics: see `references` and `masks`; `reference_logp` f[B,T] is a frozen reference
-model's log-prob. A term gives minus the derivative of its penalty by log π_θ f[B,T]; the weight holds their sum.
+Shapes: B rows, T tokens. Statistics: as of `references` and `masks`; `reference_logp` f[B,T] is of a frozen model. A
+penalty gives minus its derivative by log π_θ f[B,T], which is added to the weight.
 """
 
 from __future__ import annotations
@@ -55,10 +55,9 @@ def kl_cov(
     kl_cov_share: float,
     kl_cov_coefficient: float,
 ) -> Tensor:
-    """KL-Cov (Cui et al., 2025, arXiv:2505.22617): −c·sign(log π_θ/π_old) on few tokens. f[B,T].
+    """KL-Cov (Cui et al., 2025, arXiv:2505.22617): the penalty c·|log π_θ/π_old| on few tokens, and no clip. f[B,T].
 
-    That is the penalty c·|log π_θ/π_old|, and PPO's clip is not there at all. The tokens are the batch's
-    N·`kl_cov_share` tokens of largest covariance, at least one (as in the authors' code and verl).
+    They are the batch's N·`kl_cov_share` tokens of largest covariance, at least one (as in the authors' code and verl).
     """
     chosen = largest_covariances(logp, advantages, mask, kl_cov_share)
     return torch.where(chosen, -kl_cov_coefficient * (logp - rollout_logp).sign(), 0.0)
@@ -66,10 +65,9 @@ def kl_cov(
 
 @part("{} − λ·log(π_θ(τ)/π_ref(τ))", switch="trust_region")
 def trust_region(logp: Tensor, reference_logp: Tensor, advantages: Tensor, *, trust_region: float) -> Tensor:
-    """Â − λ·log(π_θ(τ)/π_ref(τ)) with λ = `trust_region` (§B.2). f[B,T].
+    """Â − λ·log(π_θ(τ)/π_ref(τ)), λ = `trust_region` (§B.2): on-policy exactly −λ·∇KL(π_θ‖π_ref), of rows. f[B,T].
 
-    On-policy this is the exact gradient of −λ·KL(π_θ‖π_ref) over whole rows. π_ref is `reference_logp`'s; for TRPO's
-    trust region give the rollouts' own log-probs there.
+    π_ref is `reference_logp`'s; for TRPO's trust region give the rollouts' own log-probs there.
     """
     return advantages - trust_region * (logp - reference_logp).sum(dim=1, keepdim=True)
 
@@ -102,10 +100,9 @@ def preference(
 ) -> Tensor:
     """DPO (Rafailov et al., 2023, arXiv:2305.18290, Eq. 7) as an advantage: ±β·σ(−m). f[B,T].
 
-    + for a pair's winner and − for its loser, with m = β·(log π_θ/π_ref of the winner − of the loser), over whole
-    rows. A group's pairs are all its rows of unequal advantage, the higher one winning. With P pairs among its n rows
-    each counts n/P, so that 1/rows (`token_sum`) makes a mean over pairs where groups are pairs (TRL), and a mean over
-    questions where they are equally large.
+    + for a pair's winner and − for its loser, with m = β·(log π_θ/π_ref of the winner − of the loser) over whole rows.
+    A group's pairs are all its rows of unequal advantage. With P pairs among its n rows each counts n/P, so that 1/rows
+    (`token_sum`) makes a mean over pairs where groups are pairs (TRL), and over questions where they are equally large.
     """
     empty = ~mask.any(dim=1)
     score_B = torch.where(mask, advantages, -torch.inf).amax(dim=1)

@@ -23,8 +23,7 @@ def weigh(
     """Each token's weight w under its row's algorithm, f[N], detached.
 
     algorithm_R: index into `algorithms`. length_R: tokens of each row. statistics: "logp", "rollout_logp", "advantages"
-    f[N], and "entropy", "reference_logp", "engine_logp" f[N] or None, as `Algorithm.weights` takes them; what an
-    algorithm does not need is not handed to it. Raises ValueError where one lacks what it needs.
+    f[N], and "entropy", "reference_logp", "engine_logp" f[N] or None. Raises ValueError where an algorithm lacks one.
     """
     logp = statistics["logp"]
     assert logp is not None
@@ -44,13 +43,9 @@ def weigh(
             return values.new_zeros(mask_BT.shape).masked_scatter(mask_BT, values[tokens].detach())
 
         needed = {name: padded(name) for name in algorithm.needs if statistics.get(name) is not None}
-        weights_BT = algorithm.weights(
-            padded("logp"),
-            padded("rollout_logp"),
-            padded("advantages"),
-            mask_BT,
-            groups=question_R[rows] if "groups" in algorithm.needs else None,
-            **needed,
-        )
+        if "groups" in algorithm.needs:
+            needed["groups"] = question_R[rows]
+        logp_BT, rollout_BT, advantages_BT = (padded(name) for name in ("logp", "rollout_logp", "advantages"))
+        weights_BT = algorithm.weights(logp_BT, rollout_BT, advantages_BT, mask_BT, **needed)
         weights[tokens] = weights_BT[mask_BT]
     return weights

@@ -78,7 +78,7 @@ def test_the_refusals_say_the_same(name: str, value: str, wanted: str) -> None:
 
 
 def test_a_configurations_choice_and_number_as_text() -> None:
-    message = "tiny-hpt: algorithm.kl_estimator = 'k4': must be one of k1, k2, k3; did you mean 'k3'?"
+    message = "tiny-hpt: algorithm.kl_estimator = 'k4': must be one of k1, k2, k3, abs; did you mean 'k3'?"
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         load_config("tiny-hpt", {"algorithm.kl_estimator": "k4"})
     # YAML reads 1e-3 as text.

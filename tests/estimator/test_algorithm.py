@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from unigrad.errors import ConfigError
 from unigrad.estimator import (
     Algorithm,
     advantages,
@@ -84,6 +85,55 @@ def test_reinforce_pp_by_hand() -> None:
     mask = torch.arange(3) < torch.tensor([3, 1, 0, 0])[:, None]
     by_token = algorithm("reinforce_pp", std_epsilon=0.0, batch_statistics="tokens")
     assert_equal(by_token.advantages(rewards, groups, mask=mask)[:2], 0.5, -1.5)
+    # Group-centred by token: 1/2 three times, −1/2 once; mean 1/4, squares (3·1/16 + 9/16)/3 = 1/4.
+    by_token = algorithm("reinforce_pp_baseline", std_epsilon=0.0, batch_statistics="tokens")
+    assert_equal(by_token.advantages(rewards, groups, mask=mask)[:2], 0.5, -1.5)
+
+
+def test_a_discounts_returns_skip_holes_and_hold_the_kl_of_the_tokens_to_come() -> None:
+    # γ = 1/2; rewards by token 0, (hole), 2 | 1: returns 1, (hole), 2 | 1; mean 4/3, squares (1/9 + 4/9 + 1/9)/2 = 1/3.
+    mask = torch.tensor([[True, False, True], [True, False, False]])
+    token_rewards = torch.tensor([[0.0, 99, 2], [1, 99, 99]], dtype=f64)
+    alg = algorithm("reinforce_pp", std_epsilon=0.0, discount=0.5)
+    adv = alg.advantages(token_rewards, torch.arange(2), mask=mask)
+    assert_equal(adv, -(3**-0.5), 0, 2 * 3**-0.5, -(3**-0.5), 0, 0)
+    # Statistics are those of on-policy rows: returns 1 and 2.
+    alone = alg.advantages(token_rewards, torch.arange(2), torch.tensor([True, False]), mask=mask)
+    assert_equal(alone, -(2**-0.5), 0, 2**-0.5, 0, 0, 0)
+
+
+def test_grpo_over_the_batchs_std_by_hand() -> None:
+    # Rewards 1, 0 | 1, 1: squares (3·1/16 + 9/16)/3 = 1/4, std 1/2, as the population's 1/4·(3/4) = 3/16.
+    rewards, groups = column(1, 0, 1, 1), torch.tensor([0, 0, 1, 1])
+    alg = algorithm("grpo", std_over="batch", std_epsilon=0.0)
+    assert_equal(alg.advantages(rewards, groups), 1, -1, 0, 0)
+    assert_equal(alg.with_options(std_ddof=0).advantages(rewards, groups), 2 / 3**0.5, -2 / 3**0.5, 0, 0)
+
+
+def test_luffys_split_advantages_by_hand() -> None:
+    # Rollouts 0, 0, 1, 0 and a demonstration of 1: (1 − 1/4)/(1/2); among failures (1 − 0)/1, among successes 0.
+    on_policy = torch.tensor([True, True, True, True, False])
+    alg = algorithm("luffy_split", std_epsilon=0.0)
+    for rollouts, expected in (
+        ((0.0, 0, 1, 0), (-0.5, -0.5, 1.5, -0.5, 1.5)),
+        ((0.0, 0, 0, 0), (0, 0, 0, 0, 1)),
+        ((1.0, 1, 1, 1), (0, 0, 0, 0, 0)),
+    ):
+        assert_equal(alg.advantages(column(*rollouts, 1), torch.zeros(5), on_policy), *expected)
+    centred = alg.with_options(normalise_std=False).advantages(column(0, 0, 1, 0, 1), torch.zeros(5), on_policy)
+    assert_equal(centred, -0.25, -0.25, 0.75, -0.25, 0.75)
+    # Without a rollout: its reward.
+    assert_equal(alg.advantages(column(1), torch.zeros(1), torch.tensor([False])), 1)
+
+
+def test_maxrl_by_hand() -> None:
+    # One of 4 solved: (1 − 1/4)/(1/4) = 3, −1; nothing solved, all solved: 0.
+    rewards = column(1, 0, 0, 0, 0, 0, 1, 1)
+    groups = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2])
+    assert_equal(algorithm("maxrl").advantages(rewards, groups), 3, -1, -1, -1, 0, 0, 0, 0)
+    message = "maxrl divides by a group's mean reward: rewards must be at least 0, not -0.5"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        algorithm("maxrl").advantages(column(1, -0.5), torch.zeros(2))
 
 
 def test_pass_at_k_by_hand() -> None:
@@ -224,6 +274,13 @@ def test_the_engines_cap_acts_after_the_clip() -> None:
         (algorithm("clip_cov", cov_share=0.0), set(), False, True),
         (algorithm("dpo"), {"reference_logp", "groups"}, True, False),
         (algorithm("sft", entropy_coefficient=0.1), {"entropy"}, False, False),
+        (algorithm("sapo"), set(), False, True),
+        (algorithm("gmpo"), set(), False, True),
+        (algorithm("vespo"), set(), False, True),
+        (algorithm("dppo"), set(), False, True),
+        (algorithm("maxrl"), set(), False, True),
+        (algorithm("luffy", off_policy_max_clip=0.5), set(), False, True),
+        (algorithm("luffy", kl_coefficient=0.1), {"reference_logp"}, False, False),
     ],
     ids=lambda each: each.name if isinstance(each, Algorithm) else "",
 )
@@ -289,7 +346,7 @@ def test_padding_of_any_value_is_harmless() -> None:
         (lambda: algorithm("pass_at_k", pass_k=1.5), "option pass_k must be an integer of at least 1, not 1.5"),
         (
             lambda: algorithm("grpo", kl_estimator="k4"),
-            "option kl_estimator must be 'k1' or 'k2' or 'k3', not 'k4'",
+            "option kl_estimator must be 'k1' or 'k2' or 'k3' or 'abs', not 'k4'",
         ),
         (
             lambda: algorithm("grpo", dual_clip=True),
@@ -330,6 +387,7 @@ def test_a_row_of_table_1() -> None:
         ("dft", {}, "∇π_θ · 1"),
         ("srft", {}, "∇π_θ · Â"),
         ("luffy", {}, "∇π_θ · Â/π_ref"),
+        ("luffy", {"off_policy_max_clip": 0.5}, "∇π_θ · Â·1_f≤max/π_ref"),
     ],
 )
 def test_the_printed_formula_holds_the_active_parts(name: str, options: dict[str, float], formula: str) -> None:
@@ -397,10 +455,12 @@ def test_an_unknown_statistic_is_named() -> None:
         ("grpo", {"rewards": torch.zeros(2).int()}, "rewards must be floating point, got torch.int32"),
         ("grpo", {"groups": torch.zeros(3)}, "rewards must have shape (3,), got (2,)"),
         ("reinforce_pp", {"batch_statistics": "tokens"}, "batch_statistics='tokens' needs the mask"),
+        ("reinforce_pp_baseline", {"batch_statistics": "tokens"}, "batch_statistics='tokens' needs the mask"),
+        ("reinforce_pp", {"discount": 1.0}, "discount needs the mask"),
     ],
 )
 def test_what_advantages_lack_is_named(name: str, arguments: dict[str, Any], message: str) -> None:
-    options = {key: value for key, value in arguments.items() if key == "batch_statistics"}
+    options = {key: value for key, value in arguments.items() if key in ("batch_statistics", "discount")}
     given = {"rewards": torch.zeros(2), "groups": torch.zeros(2), **arguments}
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         algorithm(name, **options).advantages(**{key: given[key] for key in given if key not in options})

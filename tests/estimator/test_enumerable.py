@@ -280,6 +280,8 @@ UNBIASED = {
         "rloo": 1.0,  # the others' mean is independent of the row
         "rloo_sequence": 1.0,  # as rloo: the ratio is 1
         "dr_grpo": (1 - 1 / G) / 1024,  # a mean that holds the row itself shrinks R − mean by 1 − 1/G
+        "luspo": 0.5 / (0.5**0.5 + 1e-6),  # R − mean, as above; two rows that differ have the std √½
+        "maxrl": 1.0,  # of log p's expansion the first G − 1 terms, of which p is the first
     },
     "off-policy": {"rloo_sequence": 1.0},  # the row's whole ratio, unclipped: Lemma A3
 }
@@ -315,6 +317,25 @@ def test_on_policy_every_group_advantage_points_along_the_reward_of_one_question
     scale = (mean @ exact) / (exact @ exact)
     assert scale > 0
     assert_equal(mean, scale * exact)
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_maxrl_expects_the_first_terms_of_the_gradient_of_log_p(size: int) -> None:
+    """log p = −Σ_k (1 − p)^k/k, of which size − 1 terms: ∇p·Σ_{k<size−1} (1 − p)^k."""
+    rows_CG, probabilities = batches(TREE, (TREE.probabilities(THETA), size))
+    gradients = row_gradients(
+        algorithm("maxrl"),
+        TREE,
+        rows_CG,
+        logits=THETA,
+        rollout_logits=THETA,
+        rewards_N=REWARDS,
+        reference_logits=REFERENCE,
+        values_NT=torch.zeros(TREE.mask_NT.shape, dtype=torch.float64),
+    )
+    failure = 1 - TREE.probabilities(THETA) @ REWARDS
+    terms_of_log = sum(failure**k for k in range(size - 1))
+    assert_equal(Estimates(gradients.sum(1), probabilities).mean, terms_of_log * reward_gradient())
 
 
 @pytest.mark.parametrize("level", ["rollout", "trajectory"])

@@ -23,16 +23,24 @@ OPTIONS = {
     "clip_cov": {"cov_share": 0.2, "cov_low": 0.0},
     "kl_cov": {"kl_cov_share": 0.2},
     "gspo": {"clip_low": 0.1, "clip_high": 0.1},
+    "luspo": {"clip_low": 0.1, "clip_high": 0.1},
+    "gmpo": {"log_clip_low": 0.2, "log_clip_high": 0.2},
+    "dppo": {"divergence_low": 0.1, "divergence_high": 0.1},
 }
 EVERYTHING = [algorithm(name, **OPTIONS.get(name, {})) for name in NAMES] + [
     algorithm("grpo", kl_coefficient=0.1, kl_estimator="k3", engine_cap=2.0, dual_clip=3.0, off_policy_delta=0.1),
     algorithm("reinforce", trust_region=0.1, kl_coefficient=0.1, kl_estimator="k2"),
     algorithm("cispo", mask_low=0.2, mask_high=0.2, cap_low=0.3),
     algorithm("ppo", whiten=True),
+    algorithm("reinforce_pp", discount=0.9),
+    algorithm("reinforce_pp_baseline", batch_statistics="tokens"),
+    algorithm("grpo", std_over="batch", kl_coefficient=0.1, kl_correction=True, kl_clamp=10.0),
+    algorithm("luffy", shaping="p_logp", off_policy_max_clip=0.5, off_policy_min_clip=0.1, kl_coefficient=0.1),
+    algorithm("rloo", normalise_advantages=True, kl_coefficient=0.1, kl_estimator="abs"),
 ]
-every_algorithm = pytest.mark.parametrize(
-    "alg", EVERYTHING, ids=[*NAMES, "grpo with all", "reinforce with KL", "cispo with mask", "ppo whitened"]
-)
+OTHERS = ["grpo with all", "reinforce with KL", "cispo with mask", "ppo whitened", "discounted", "whitened baseline"]
+OTHERS += ["grpo over the batch", "luffy with caps", "rloo normalised"]
+every_algorithm = pytest.mark.parametrize("alg", EVERYTHING, ids=[*NAMES, *OTHERS])
 quickly = settings(max_examples=15, deadline=None, derandomize=True)
 
 
@@ -204,6 +212,8 @@ def test_weights_are_finite_for_any_finite_input(alg: Algorithm, data: st.DataOb
         groups=draw(st.sampled_from([0.0, 1.0]))[:, 0],
         on_policy=draw(st.sampled_from([0.0, 1.0]))[:, 0].bool(),
     )
+    if alg.name == "maxrl":
+        b.rewards = b.rewards.abs()  # it refuses others
     adv = b.advantages(alg)
     assert adv.isfinite().all()
     weights = b.weights(alg, adv)

@@ -109,6 +109,46 @@ def centred_over_batch_std(b: Batch) -> Tensor:
     return centred(b) / (centred(b).std() + 1e-6)
 
 
+def batch_scaled(b: Batch) -> Tensor:
+    """TRL's scale_rewards="batch": the group's mean, the std of all rewards."""
+    return centred(b) / (b.rewards.std() + 1e-6)
+
+
+def normalised_rloo(b: Batch) -> Tensor:
+    """TRL's normalize_advantages, ε = 1e-6."""
+    advantages = minus_mean_of_the_others(b)
+    return (advantages - advantages.mean()) / (advantages.std() + 1e-6)
+
+
+def discounted_returns(gamma: float) -> Callable[[Batch], Tensor]:
+    """verl: whitened returns of tokens, γ^(tokens to go) · R."""
+
+    def advantages(b: Batch) -> Tensor:
+        to_go = b.mask.sum(1, keepdim=True) - 1 - torch.arange(b.mask.shape[1])
+        returns = b.rewards[:, None] * gamma ** to_go.double()
+        tokens = returns[b.mask]
+        return (returns - tokens.mean()) / (tokens.std() + 1e-6)
+
+    return advantages
+
+
+def centred_then_whitened_by_token(b: Batch) -> Tensor:
+    """verl's reinforce_plus_plus_baseline, but for groups of one (here 0)."""
+    spread = centred(b).expand_as(b.logp)
+    tokens = spread[b.mask]
+    return (spread - tokens.mean()) / (tokens.std() + 1e-6)
+
+
+def over_mean(b: Batch) -> Tensor:
+    """MaxRL: (R − r̂)/r̂ where r̂ > 0."""
+    out = torch.zeros_like(b.rewards)
+    for group in b.groups.unique():
+        members = b.rewards[b.groups == group]
+        if members.mean() > 0:
+            out[b.groups == group] = members / members.mean() - 1
+    return out[:, None]
+
+
 def pass_at_k(k: int) -> Callable[[Batch], Tensor]:
     """Pass@k training's bootstrap in full: every k of the group's rollouts are a team that shares its best reward;
     teams' rewards are z-scored (population std), and a rollout has the mean over the teams it is in."""
@@ -182,8 +222,8 @@ def dr_grpo(logp: Tensor, b: Batch) -> Tensor:
     return (clipped(logp, b.old, centred(b)) * b.mask).sum() / (len(logp) * 1024)
 
 
-def rloo(logp: Tensor, b: Batch) -> Tensor:
-    return row_sum_then_mean(-(logp - b.old).exp() * minus_mean_of_the_others(b), b.mask)
+def rloo(advantages: Callable[[Batch], Tensor] = minus_mean_of_the_others) -> Loss:
+    return lambda logp, b: row_sum_then_mean(-(logp - b.old).exp() * advantages(b), b.mask)
 
 
 def rloo_sequence(logp: Tensor, b: Batch) -> Tensor:
@@ -204,10 +244,69 @@ def cispo(low: float = -math.inf, high: float = 0.28, mask_low: float = math.inf
     return loss
 
 
-def gspo(logp: Tensor, b: Batch) -> Tensor:
-    """Zheng et al. 2025: s = (π_θ(τ)/π_old(τ))^(1/|τ|), clipped, mean over rows; s is differentiated."""
+def row_losses(logp: Tensor, b: Batch, low: float, high: float) -> Tensor:
+    """Zheng et al. 2025: s = (π_θ(τ)/π_old(τ))^(1/|τ|), clipped; s is differentiated. f[B,1]."""
     log_ratio = ((logp - b.old) * b.mask).sum(1, keepdim=True) / b.mask.sum(1, keepdim=True).clamp(min=1)
-    return clipped(log_ratio, torch.zeros_like(log_ratio), zscores(b), 3e-4, 4e-4).mean()
+    return clipped(log_ratio, torch.zeros_like(log_ratio), zscores(b), low, high)
+
+
+def gspo(logp: Tensor, b: Batch) -> Tensor:
+    return row_losses(logp, b, 3e-4, 4e-4).mean()
+
+
+def luspo(logp: Tensor, b: Batch) -> Tensor:
+    """Liu et al. 2026: GSPO's loss of each row times its length."""
+    return (row_losses(logp, b, 2e-3, 2.5e-3) * b.mask.sum(1, keepdim=True)).mean()
+
+
+def sapo(tau_pos: float, tau_neg: float) -> Loss:
+    """Gao et al. 2025: σ(τ(r − 1))·4/τ in place of the clipped ratio, τ by the advantage's sign."""
+
+    def loss(logp: Tensor, b: Batch) -> Tensor:
+        tau = torch.where(zscores(b) > 0, torch.tensor(tau_pos, dtype=torch.float64), tau_neg)
+        gate = torch.sigmoid(tau * ((logp - b.old).exp() - 1)) * 4 / tau
+        return row_mean_then_mean(-gate * zscores(b), b.mask)
+
+    return loss
+
+
+def gmpo(low: float, high: float) -> Loss:
+    """Zhao et al. 2025: (Π_t min(ρ_t^s, clip(ρ_t^s))^s)^(1/|τ|)·Â with s the sign of Â, in the log."""
+
+    def loss(logp: Tensor, b: Batch) -> Tensor:
+        sign = zscores(b).sign()
+        log_ratio = logp - b.old
+        taken = sign * torch.minimum(sign * log_ratio, sign * log_ratio.clamp(-low, high))
+        mean = (taken * b.mask).sum(1, keepdim=True) / b.mask.sum(1, keepdim=True).clamp(min=1)
+        return -(mean.exp() * zscores(b)).mean()
+
+    return loss
+
+
+def vespo(pos: tuple[float, float], neg: tuple[float, float]) -> Loss:
+    """arXiv:2602.10693: −sg(W^k·e^(λ(1 − W)))·Â·log π over all tokens, W the row's whole ratio."""
+
+    def loss(logp: Tensor, b: Batch) -> Tensor:
+        w = ((logp - b.old) * b.mask).sum(1, keepdim=True).exp().detach()
+        kernels = [w**k * torch.exp(decay * (1 - w)) for k, decay in (pos, neg)]
+        return token_mean(-torch.where(zscores(b) >= 0, *kernels) * zscores(b) * logp, b.mask)
+
+    return loss
+
+
+def dppo(low: float, high: float, binary_kl: bool) -> Loss:
+    """Qi et al. 2026: −sg(min(r, 20)·M)·Â·log π; M is 0 where the policy moved too far the way that Â drives it."""
+
+    def loss(logp: Tensor, b: Batch) -> Tensor:
+        p, q = logp.detach().exp(), b.old.exp()
+        distance = (p - q).abs()
+        if binary_kl:
+            rest, old_rest = (1 - p).clamp(min=1e-8), (1 - q).clamp(min=1e-8)
+            distance = q * (q / p).log() + old_rest * (old_rest / rest).log()
+        too_far = torch.where(zscores(b) > 0, (p > q) & (distance > high), (p < q) & (distance > low))
+        return token_mean(-(p / q).clamp(max=20) * ~too_far * zscores(b) * logp, b.mask)
+
+    return loss
 
 
 def covariances(logp: Tensor, b: Batch) -> Tensor:
@@ -243,9 +342,13 @@ def srft(logp: Tensor, b: Batch) -> Tensor:
     return row_mean_then_mean(-logp.exp() * zscores(b), b.mask)
 
 
-def luffy(logp: Tensor, b: Batch) -> Tensor:
-    """Yan et al. 2025: f(x) = x/(x+γ) of the ratio with π_φ = 1, γ = 0.1."""
-    return token_mean(-logp.exp() / (logp.exp() + 0.1) * zscores(b), b.mask)
+def luffy(shape: Callable[[Tensor], Tensor], low: float = -math.inf, high: float = math.inf) -> Loss:
+    """Yan et al. 2025: f of the ratio with π_φ = 1, between its floor and its cap."""
+    return lambda logp, b: token_mean(-shape(logp.exp()).clamp(low, high) * zscores(b), b.mask)
+
+
+def p_div_p(gamma: float) -> Callable[[Tensor], Tensor]:
+    return lambda x: x / (x + gamma)
 
 
 def mean_entropy(b: Batch) -> Tensor:
@@ -263,10 +366,10 @@ def srft_rollouts(logp: Tensor, b: Batch) -> Tensor:
     return row_mean_then_mean(-scale[:, None] * logp, b.mask)
 
 
-def chord(logp: Tensor, b: Batch) -> Tensor:
-    """Zhang et al. 2025: the SFT loss with token weights sg(p(1 − p))."""
+def chord_phi(logp: Tensor, b: Batch) -> Tensor:
+    """Zhang et al. 2025: the SFT loss with token weights sg(p(1 − p)), a mean over tokens."""
     p = logp.detach().exp().clamp(max=1)  # some rows of the batch are no log-probs
-    return row_mean_then_mean(-p * (1 - p) * logp, b.mask)
+    return token_mean(-p * (1 - p) * logp, b.mask)
 
 
 def dft(logp: Tensor, b: Batch) -> Tensor:
@@ -287,11 +390,14 @@ def dpo(logp: Tensor, b: Batch) -> Tensor:
     return total / len(logp)
 
 
-def with_kl(estimator: str, clamp: float = math.inf) -> Loss:
+def with_kl(estimator: str, clamp: float = math.inf, corrected: bool = False) -> Loss:
+    """corrected: times π_θ/π_old, differentiated too (DeepSeek-V3.2)."""
+
     def loss(logp: Tensor, b: Batch) -> Tensor:
         d = logp - b.reference
-        kl = {"k1": d, "k2": d**2 / 2, "k3": (-d).exp() - 1 + d}[estimator]
-        return row_mean_then_mean(clipped(logp, b.old, zscores(b)) + 0.5 * kl.clamp(max=clamp), b.mask)
+        kl = {"k1": d, "k2": d**2 / 2, "k3": (-d).exp() - 1 + d, "abs": d.abs()}[estimator].clamp(max=clamp)
+        factor = (logp - b.old).exp() if corrected else 1.0
+        return row_mean_then_mean(clipped(logp, b.old, zscores(b)) + 0.5 * kl * factor, b.mask)
 
     return loss
 
@@ -328,15 +434,27 @@ TEXTBOOK: list[tuple[str, dict[str, Any], Loss]] = [
     ("grpo", {"kl_coefficient": 0.5, "kl_estimator": "k2"}, with_kl("k2")),
     ("grpo", {"kl_coefficient": 0.5, "kl_estimator": "k3"}, with_kl("k3")),
     ("grpo", {"kl_coefficient": 0.5, "kl_clamp": 1.0}, with_kl("k3", clamp=1.0)),
+    ("grpo", {"kl_coefficient": 0.5, "kl_estimator": "abs"}, with_kl("abs")),
+    ("grpo", {"kl_coefficient": 0.5, "kl_correction": True}, with_kl("k3", corrected=True)),
+    ("grpo", {"kl_coefficient": 0.5, "kl_correction": True, "kl_clamp": 1.0}, with_kl("k3", 1.0, corrected=True)),
+    ("grpo", {"kl_coefficient": 0.5, "kl_correction": True, "kl_estimator": "k2"}, with_kl("k2", corrected=True)),
+    ("grpo", {"std_over": "batch"}, clip_loss(batch_scaled, row_mean_then_mean)),
     ("grpo", {"engine_cap": 1.1}, with_engine_cap),
     ("grpo", {"off_policy_delta": 0.1}, with_off_policy_mask),
     ("dr_grpo", {}, dr_grpo),
     ("dapo", {}, clip_loss(zscores, token_mean, high=0.28)),
-    ("rloo", {}, rloo),
+    ("rloo", {}, rloo()),
+    ("rloo", {"normalise_advantages": True}, rloo(normalised_rloo)),
     ("rloo_sequence", {}, rloo_sequence),
     ("reinforce_pp", {}, clip_loss(batch_zscores, token_mean)),
     ("reinforce_pp", {"batch_statistics": "tokens"}, clip_loss(batch_zscores_by_token, token_mean)),
+    ("reinforce_pp", {"discount": 0.9}, clip_loss(discounted_returns(0.9), token_mean)),
     ("reinforce_pp_baseline", {}, clip_loss(centred_over_batch_std, token_mean)),
+    (
+        "reinforce_pp_baseline",
+        {"batch_statistics": "tokens"},
+        clip_loss(centred_then_whitened_by_token, token_mean),
+    ),
     ("cispo", {}, cispo()),
     ("cispo", {"cap_low": 0.2, "mask_low": 0.6, "mask_high": 1.0}, cispo(1 - 0.2, 0.28, 0.6, 1.0)),
     ("gspo", {}, gspo),
@@ -344,11 +462,35 @@ TEXTBOOK: list[tuple[str, dict[str, Any], Loss]] = [
     ("kl_cov", {"kl_cov_share": 0.2}, kl_cov),
     ("high_entropy", {}, high_entropy),
     ("pass_at_k", {"pass_k": 2}, clip_loss(pass_at_k(2), row_mean_then_mean)),
+    ("maxrl", {}, clip_loss(over_mean, row_sum_then_mean)),
+    ("sapo", {}, sapo(1.0, 1.05)),
+    ("sapo", {"tau_pos": 0.5, "tau_neg": 3.0}, sapo(0.5, 3.0)),
+    ("gmpo", {}, gmpo(0.4, 0.4)),
+    ("gmpo", {"log_clip_low": 0.6, "log_clip_high": 0.01}, gmpo(0.6, 0.01)),
+    ("luspo", {}, luspo),
+    ("vespo", {}, vespo((2.0, 3.0), (3.0, 2.0))),
+    (
+        "vespo",
+        {"vespo_k_pos": 0.5, "vespo_lambda_pos": 0.1, "vespo_k_neg": 1.0, "vespo_lambda_neg": 0.2},
+        vespo((0.5, 0.1), (1.0, 0.2)),
+    ),
+    ("dppo", {}, dppo(0.2, 0.2, binary_kl=False)),
+    ("dppo", {"divergence_low": 0.01, "divergence_high": 0.05}, dppo(0.01, 0.05, binary_kl=False)),
+    ("dppo_kl", {}, dppo(0.05, 0.05, binary_kl=True)),
+    ("dppo_kl", {"divergence_low": 0.001, "divergence_high": 0.2}, dppo(0.001, 0.2, binary_kl=True)),
     ("srft", {}, srft),
     ("srft_sft", {}, srft_sft),
     ("srft_rollouts", {}, srft_rollouts),
-    ("luffy", {}, luffy),
-    ("chord", {}, chord),
+    ("luffy", {}, luffy(p_div_p(0.1))),
+    ("luffy", {"shaping_gamma": 0.5}, luffy(p_div_p(0.5))),
+    ("luffy", {"shaping": "no_reshape"}, luffy(lambda x: x)),
+    ("luffy", {"shaping": "logp", "shaping_weight": 0.3}, luffy(lambda x: 0.3 * x.log())),
+    ("luffy", {"shaping": "p_logp", "shaping_weight": 0.3}, luffy(lambda x: x + 0.3 * x.log())),
+    ("luffy", {"shaping": "square_root", "shaping_power": 0.3}, luffy(lambda x: x.sqrt())),
+    ("luffy", {"shaping": "pow", "shaping_power": 0.3}, luffy(lambda x: x**0.3)),
+    ("luffy", {"off_policy_max_clip": 0.7, "off_policy_min_clip": 0.3}, luffy(p_div_p(0.1), 0.3, 0.7)),
+    ("luffy_split", {}, luffy(p_div_p(0.1))),
+    ("chord_phi", {}, chord_phi),
     ("dft", {}, dft),
     ("dpo", {}, dpo),
 ]
@@ -436,6 +578,12 @@ def test_the_batches_reach_both_sides_of_the_clip(name: str) -> None:
         ("grpo", {"dual_clip": 3.0}),
         ("grpo", {"off_policy_delta": 0.1}),
         ("cispo", {"mask_low": 0.6, "mask_high": 1.0}),
+        ("gmpo", {}),
+        ("luspo", {}),
+        ("dppo", {"divergence_low": 0.05, "divergence_high": 0.05}),
+        ("dppo_kl", {}),
+        ("luffy", {"off_policy_max_clip": 0.7}),
+        ("luffy", {"off_policy_min_clip": 0.7}),
     ],
     ids=str,
 )

@@ -331,3 +331,15 @@ def test_ppo_gives_every_token_an_advantage_and_a_return() -> None:
     # λ = γ = 1: the return is the reward 1 at every token, the advantage what the value misses of it.
     assert row.returns == pytest.approx((1.0, 1.0, 1.0), abs=1e-12)
     assert row.advantage == pytest.approx((0.5, 0.75, 0.25), abs=1e-12)
+
+
+def test_a_discount_gives_every_token_an_advantage_without_a_value_head() -> None:
+    # Lengths 3 and 5, rewards 1 and 0: returns 1/4, 1/2, 1 and five times 0; mean 7/32.
+    alone = replace(SOLVED_IN_PART, demonstration=None)
+    rows = mix([alone], gate("rollouts"), algorithm("reinforce_pp", std_epsilon=0.0, discount=0.5), SFT)[0].rows
+    returns = torch.tensor([0.25, 0.5, 1, 0, 0, 0, 0, 0], dtype=torch.float64)
+    whitened = ((returns - 7 / 32) / returns.std()).tolist()
+    first, second = rows
+    assert first.advantage == pytest.approx(tuple(whitened[:3]), abs=1e-12)
+    assert second.advantage == pytest.approx(whitened[3], abs=1e-12)
+    assert first.returns is second.returns is None

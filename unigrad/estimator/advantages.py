@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from unigrad.errors import ConfigError
 from unigrad.estimator.part import part
 
 
@@ -53,14 +54,21 @@ def _centred(rewards: Tensor, groups: Tensor, members: Tensor) -> tuple[Tensor, 
     return torch.where((weight > 0) & ~flat, centred, 0.0), count
 
 
-def _standardised(
-    centred: Tensor, count: Tensor, groups: Tensor, members: Tensor, std_ddof: int, std_epsilon: float
-) -> Tensor:
-    """centred / (std + ε) of `_centred`'s results, exactly 0 where they are. f[B]."""
-    squares = _group_sums(members * centred.square(), groups)
-    std = (squares / (count - std_ddof).clamp(min=1)).sqrt()
-    # Where all is equal, and ε is 0, the quotient is 0/0.
-    return torch.where(centred != 0, centred / (std + std_epsilon), 0.0)
+def _std(rewards: Tensor, groups: Tensor, members: Tensor, std_ddof: int) -> Tensor:
+    """The std over the group's members, exactly 0 where their rewards are equal. f[B]."""
+    centred, count = _centred(rewards, groups, members)
+    return (_group_sums(members * centred.square(), groups) / (count - std_ddof).clamp(min=1)).sqrt()
+
+
+def _divided(centred: Tensor, divisor: Tensor) -> Tensor:
+    """centred / divisor, and 0 where that would be 0/0. f[B]."""
+    return torch.where(centred != 0, centred / divisor, 0.0)
+
+
+def _whitened(values: Tensor, members: Tensor, std_epsilon: float) -> Tensor:
+    """(value − mean) / (std + ε) over all members, whatever their group. f[B]."""
+    batch = torch.zeros_like(values, dtype=torch.int64)
+    return _divided(_centred(values, batch, members)[0], _std(values, batch, members, 1) + std_epsilon)
 
 
 @part("R − mean(R)")
@@ -77,15 +85,18 @@ def group_zscore(
     *,
     std_ddof: Literal[0, 1],
     std_epsilon: float,
+    std_over: Literal["group", "batch"],
     normalise_std: bool,
 ) -> Tensor:
     """(R − mean) / (std + ε) over the on-policy group (GRPO, Eq. 5 and 17). f[B].
 
     Conventions differ: `std_ddof` 1 is the sample's std (TRL, verl, oat), 0 the population's; ε is 1e-6 as in verl (TRL
-    1e-4, oat 1e-8). A group of one: 0, as in TRL (verl: R).
+    1e-4, oat 1e-8). `std_over` "batch" divides by the std of all rewards (Lite PPO, arXiv:2508.08221; TRL's
+    `scale_rewards`). A group of one: 0, as in TRL (verl: R).
     """
-    centred, count = _centred(rewards, groups, on_policy)
-    return _standardised(centred, count, groups, on_policy, std_ddof, std_epsilon) if normalise_std else centred
+    centred = _centred(rewards, groups, on_policy)[0]
+    divided_by = groups if std_over == "group" else torch.zeros_like(groups)
+    return _divided(centred, _std(rewards, divided_by, on_policy, std_ddof) + std_epsilon) if normalise_std else centred
 
 
 @part("(R − mean(R_on∪off)) / std(R_on∪off)")
@@ -98,50 +109,112 @@ def union_zscore(
     code uses no group statistics on rollouts (+0.1·e^H where solved, else −1): not offered.
     """
     everyone = torch.ones_like(rewards, dtype=torch.bool)
-    centred, count = _centred(rewards, groups, everyone)
-    return _standardised(centred, count, groups, everyone, std_ddof, std_epsilon) if normalise_std else centred
+    centred = _centred(rewards, groups, everyone)[0]
+    return _divided(centred, _std(rewards, groups, everyone, std_ddof) + std_epsilon) if normalise_std else centred
+
+
+@part("(R − mean(R_on)) / std(R_on)")
+def against_rollouts(
+    rewards: Tensor,
+    groups: Tensor,
+    on_policy: Tensor,
+    *,
+    std_ddof: Literal[0, 1],
+    std_epsilon: float,
+    normalise_std: bool,
+) -> Tensor:
+    """The group's rollouts alone make the mean and the std for its demonstrations too (LUFFY's split advantages). f[B].
+
+    Where the rollouts are equal the std counts as 1, as in the authors' code: a correct demonstration among failures
+    has 1, among successes 0. Without a rollout: R.
+    """
+    within, count = _centred(rewards, groups, on_policy)
+    baseline = _group_sums(torch.where(on_policy, rewards, 0.0), groups) / count
+    centred = torch.where(on_policy, within, rewards - baseline)
+    std = _std(rewards, groups, on_policy, std_ddof)
+    return centred / (torch.where(std > 0, std, 1.0) + std_epsilon) if normalise_std else centred
+
+
+@part("(R − mean(R)) / mean(R)")
+def over_mean(rewards: Tensor, groups: Tensor, on_policy: Tensor) -> Tensor:
+    """(R − mean) / mean over the on-policy group, 0 where nothing is solved (MaxRL, 2026, arXiv:2602.02710). f[B].
+
+    Summed over rows of N rewards in {0, 1} it expects ∇ of the first N − 1 terms of log p = −Σ_k (1 − p)^k / k, whose
+    first is GRPO's p. Raises ConfigError on a reward below 0, by which the mean would mean nothing.
+    """
+    lowest = torch.where(on_policy, rewards, 0.0).amin() if len(rewards) else 0.0
+    if lowest < 0:
+        raise ConfigError(f"maxrl divides by a group's mean reward: rewards must be at least 0, not {float(lowest):g}")
+    centred, count = _centred(rewards, groups, on_policy)
+    return _divided(centred, _group_sums(torch.where(on_policy, rewards, 0.0), groups) / count)
 
 
 @part("R − mean(R of the others)")
-def leave_one_out(rewards: Tensor, groups: Tensor, on_policy: Tensor) -> Tensor:
+def leave_one_out(
+    rewards: Tensor, groups: Tensor, on_policy: Tensor, *, normalise_advantages: bool, std_epsilon: float
+) -> Tensor:
     """R − mean of the group's OTHER on-policy rows, an unbiased baseline (RLOO, Ahmadian et al., 2024). f[B].
 
-    A group of one has no others: 0, as in TRL (verl: R).
+    A group of one has no others: 0, as in TRL (verl: R). `normalise_advantages` is TRL's: these sum to 0 in each group,
+    so that dividing by the batch's std is all of it.
     """
     centred, count = _centred(rewards, groups, on_policy)
-    return centred * count / (count - 1).clamp(min=1)
+    advantages = centred * count / (count - 1).clamp(min=1)
+    if not normalise_advantages:
+        return advantages
+    return _divided(advantages, _std(advantages, torch.zeros_like(groups), on_policy, 1) + std_epsilon)
 
 
 @part("(R − mean(R_batch)) / std(R_batch)", whole_batch=True)
 def reinforce_pp(
-    rewards: Tensor, on_policy: Tensor, mask: Tensor | None = None, *,
-    std_epsilon: float, batch_statistics: Literal["rows", "tokens"],
-) -> Tensor:  # fmt: skip
+    rewards: Tensor,
+    on_policy: Tensor,
+    mask: Tensor | None = None,
+    token_rewards: Tensor | None = None,
+    *,
+    std_epsilon: float,
+    batch_statistics: Literal["rows", "tokens"],
+    discount: float | None,
+) -> Tensor:
     """(R − mean) / (std + ε) over the batch's on-policy rows (REINFORCE++, Hu et al., 2025, arXiv:2501.03262). f[B].
 
-    `batch_statistics` "tokens" counts a row once a token, as verl and OpenRLHF do, and needs the mask. A row has one
-    advantage whatever holes its mask has; in verl the tokens before a hole have return 0.
+    `batch_statistics` "tokens" counts a row once a token, as verl and OpenRLHF do, and needs the mask. `discount` γ
+    makes R a token's own return, Σ_l γ^l r_{t+l}, the statistics the tokens' and the result f[B,T]: verl's `gamma`;
+    with a KL in the reward, 1 is the paper's. Holes are skipped; in verl the tokens before one have return 0.
     """
-    members = on_policy.to(rewards.dtype)
-    if batch_statistics == "tokens":
-        if mask is None:
-            raise ValueError("batch_statistics='tokens' needs the mask")
-        members = members * mask.sum(dim=1)
-    batch = torch.zeros_like(rewards, dtype=torch.int64)
-    centred, count = _centred(rewards, batch, members)
-    return _standardised(centred, count, batch, members, 1, std_epsilon)
+    if batch_statistics == "rows" and discount is None:
+        return _whitened(rewards, on_policy, std_epsilon)
+    if mask is None or token_rewards is None:
+        what = "discount" if discount is not None else "batch_statistics='tokens'"
+        raise ValueError(f"{what} needs the mask")
+    if discount is None:
+        return _whitened(rewards, on_policy * mask.sum(dim=1), std_epsilon)
+    returns = _discounted_sums(token_rewards, mask, discount)
+    whitened = _whitened(returns[mask], on_policy[:, None].expand_as(mask)[mask], std_epsilon)
+    return torch.zeros_like(returns).masked_scatter(mask, whitened)
 
 
 @part("(R − mean(R)) / std(batch)", whole_batch=True)
-def reinforce_pp_baseline(rewards: Tensor, groups: Tensor, on_policy: Tensor, *, std_epsilon: float) -> Tensor:
+def reinforce_pp_baseline(
+    rewards: Tensor,
+    groups: Tensor,
+    on_policy: Tensor,
+    mask: Tensor | None = None,
+    *,
+    std_epsilon: float,
+    batch_statistics: Literal["rows", "tokens"],
+) -> Tensor:
     """R − mean of the group, over the batch's std of that (REINFORCE++-baseline, Hu et al., 2025). f[B].
 
-    The rows' batch mean of group-centred rewards is 0, so nothing is centred twice. verl whitens over tokens, where
-    that mean is not 0, and so gives groups of equal rewards a small advantage: not offered.
+    The rows' batch mean of group-centred rewards is 0, so nothing is centred twice. By "tokens", as in verl, it is not,
+    and groups of equal rewards have a small advantage.
     """
-    centred, _ = _centred(rewards, groups, on_policy)
-    batch = torch.zeros_like(groups)
-    return _standardised(centred, on_policy.sum().to(rewards.dtype), batch, on_policy, 1, std_epsilon)
+    centred = _centred(rewards, groups, on_policy)[0]
+    if batch_statistics == "rows":
+        return _divided(centred, _std(centred, torch.zeros_like(groups), on_policy, 1) + std_epsilon)
+    if mask is None:
+        raise ValueError("batch_statistics='tokens' needs the mask")
+    return _whitened(centred, on_policy * mask.sum(dim=1), std_epsilon)
 
 
 @part("pass@k(R)")
@@ -174,21 +247,30 @@ def gae(
     After a row's last token V is 0. Holes in the mask (a tool's tokens) are skipped: the token before one continues
     with the token after it, as in verl. `whiten` gives the batch's tokens mean 0 and std 1 (always so in verl and TRL).
     """
-    # The completion's tokens first, in their order: so a hole is skipped.
-    order = (~mask).int().argsort(dim=1, stable=True)
-    value, reward = values.gather(1, order), token_rewards.gather(1, order)
-    sums = reward + gamma * _shifted(value, 1) - value
-    # Each round doubles how many δ a sum holds.
-    reach, decay = 1, gamma * gae_lambda
-    while reach < values.shape[1]:
-        sums = sums + decay * _shifted(sums, reach)
-        reach, decay = 2 * reach, decay**2
-    advantages = torch.zeros_like(values).scatter(1, order, sums)
+    order = _tokens_first(mask)
+    following = torch.zeros_like(values).scatter(1, order, _shifted(values.gather(1, order), 1))
+    advantages = _discounted_sums(token_rewards + gamma * following - values, mask, gamma * gae_lambda)
     if not whiten:
         return advantages
     tokens = int(mask.sum())
     centred = torch.where(mask, advantages - advantages.sum() / max(tokens, 1), 0.0)
     return centred / ((centred.square().sum() / max(tokens - 1, 1)).sqrt() + 1e-8)
+
+
+def _tokens_first(mask: Tensor) -> Tensor:
+    """Columns i[B,T] that gather each row's tokens to its front in their order, so that holes are skipped."""
+    return (~mask).int().argsort(dim=1, stable=True)
+
+
+def _discounted_sums(values: Tensor, mask: Tensor, decay: float) -> Tensor:
+    """Σ_l decay^l values_{t+l} over the row's tokens, values f[B,T] 0 outside the mask. f[B,T]."""
+    order = _tokens_first(mask)
+    sums, reach = values.gather(1, order), 1
+    # Each round doubles how many values a sum holds.
+    while reach < values.shape[1]:
+        sums = sums + decay * _shifted(sums, reach)
+        reach, decay = 2 * reach, decay**2
+    return torch.zeros_like(values).scatter(1, order, sums)
 
 
 def _shifted(values: Tensor, by: int) -> Tensor:

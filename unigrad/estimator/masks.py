@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from unigrad.estimator.part import Part, part
+from unigrad.estimator.references import Shaping, shape
 
 
 @part("clip")
@@ -51,6 +52,66 @@ def cispo_mask(
     high = math.inf if mask_high is None else math.log1p(mask_high)
     low = -math.inf if mask_low is None or mask_low >= 1 else math.log1p(-mask_low)
     return torch.where(advantages >= 0, log_ratio <= high, log_ratio >= low)
+
+
+@part("log-clip")
+def log_clip(
+    logp: Tensor, rollout_logp: Tensor, advantages: Tensor, *, log_clip_low: float, log_clip_high: float
+) -> Tensor:
+    """GMPO's clip of a token's own log-ratio, one-sided as PPO's (arXiv:2507.20673). b[B,T]."""
+    log_ratio = logp - rollout_logp
+    return torch.where(advantages >= 0, log_ratio <= log_clip_high, log_ratio >= -log_clip_low)
+
+
+@part("TV-clip")
+def tv_clip(
+    logp: Tensor, rollout_logp: Tensor, advantages: Tensor, *, divergence_low: float, divergence_high: float
+) -> Tensor:
+    """DPPO-Binary-TV (Qi et al., 2026, arXiv:2602.04879): PPO's clip of π_θ − π_old in place of the ratio. b[B,T].
+
+    That is, signed, the total variation between the two policies where all other tokens count as one.
+    """
+    difference = logp.exp() - rollout_logp.exp()
+    return torch.where(advantages >= 0, difference <= divergence_high, difference >= -divergence_low)
+
+
+@part("KL-clip")
+def kl_clip(
+    logp: Tensor, rollout_logp: Tensor, advantages: Tensor, *, divergence_low: float, divergence_high: float
+) -> Tensor:
+    """DPPO-Binary-KL: as `tv_clip`, by KL(π_old‖π_θ) of the token against all others. b[B,T]."""
+    others, old_others = ((-each.expm1()).clamp(min=1e-8) for each in (logp, rollout_logp))
+    kl = rollout_logp.exp() * (rollout_logp - logp) + old_others * (old_others / others).log()
+    risen, fallen = logp > rollout_logp, logp < rollout_logp
+    return ~torch.where(advantages >= 0, risen & (kl > divergence_high), fallen & (kl > divergence_low))
+
+
+@part("f≤max", switch="off_policy_max_clip")
+def shaped_max(
+    logp: Tensor,
+    *,
+    off_policy_max_clip: float,
+    shaping: Shaping,
+    shaping_gamma: float,
+    shaping_weight: float,
+    shaping_power: float,
+) -> Tensor:
+    """LUFFY's cap of f(π_θ), flat above it whatever the advantage's sign. b[B,T]."""
+    return shape(logp, shaping, shaping_gamma, shaping_weight, shaping_power)[0] <= off_policy_max_clip
+
+
+@part("f≥min", switch="off_policy_min_clip")
+def shaped_min(
+    logp: Tensor,
+    *,
+    off_policy_min_clip: float,
+    shaping: Shaping,
+    shaping_gamma: float,
+    shaping_weight: float,
+    shaping_power: float,
+) -> Tensor:
+    """LUFFY's floor of f(π_θ), flat below it. b[B,T]."""
+    return shape(logp, shaping, shaping_gamma, shaping_weight, shaping_power)[0] >= off_policy_min_clip
 
 
 @part("off-policy-mask", switch="off_policy_delta")

@@ -8,9 +8,11 @@ a sequence's ratio would lose in float32 the digits that its clip compares. Stat
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from unigrad.estimator.part import part
 
@@ -60,18 +62,41 @@ def one(logp: Tensor) -> Tensor:
     return logp
 
 
-@part("(π_θ+γ)²/γ")
-def shaped(logp: Tensor, *, shaping_gamma: float) -> Tensor:
-    """LUFFY's policy shaping (Yan et al., 2025, arXiv:2504.14945): the ratio is π_θ·f'(π_θ). f[B,T].
+Shaping = Literal["p_div_p", "no_reshape", "logp", "p_logp", "square_root", "pow"]
 
-    With f(x) = x/(x+γ), f'(x) = γ/(x+γ)²: unlikely tokens of a demonstration count more than under π_ref ≡ 1.
+
+def shape(
+    logp: Tensor, shaping: Shaping, shaping_gamma: float, shaping_weight: float, shaping_power: float
+) -> tuple[Tensor, Tensor]:
+    """f(x) and log(x·f'(x)) at x = π_θ, for the shapings of LUFFY's authors, by their names. f[B,T], f[B,T].
+
+    p_div_p: x/(x+γ), where unlikely tokens of a demonstration count more than under π_ref ≡ 1; no_reshape: x; logp:
+    w·log x; p_logp: x + w·log x; pow: x^e; square_root: x^½.
     """
-    return logp + math.log(shaping_gamma) - 2 * torch.log(logp.exp() + shaping_gamma)
+    x = ratio_of(logp)
+    if shaping == "p_div_p":
+        return x / (x + shaping_gamma), logp + math.log(shaping_gamma) - 2 * torch.log(x + shaping_gamma)
+    if shaping == "no_reshape":
+        return x, logp
+    if shaping == "logp":
+        return shaping_weight * logp, torch.full_like(logp, math.log(shaping_weight))
+    if shaping == "p_logp":
+        return x + shaping_weight * logp, torch.log(x + shaping_weight)
+    power = shaping_power if shaping == "pow" else 0.5
+    return x**power, power * logp + math.log(power)
+
+
+@part("1/f'(π_θ)")
+def shaped(
+    logp: Tensor, *, shaping: Shaping, shaping_gamma: float, shaping_weight: float, shaping_power: float
+) -> Tensor:
+    """LUFFY's policy shaping (Yan et al., 2025, arXiv:2504.14945): the ratio is π_θ·f'(π_θ), f of `shape`. f[B,T]."""
+    return shape(logp, shaping, shaping_gamma, shaping_weight, shaping_power)[1]
 
 
 @part("1/(1−π_θ)")
 def uncertain(logp: Tensor) -> Tensor:
-    """CHORD's φ (Zhang et al., 2025, arXiv:2508.11408): the ratio is π_θ·(1 − π_θ). f[B,T].
+    """CHORD-φ (Zhang et al., 2025, arXiv:2508.11408): the ratio is π_θ·(1 − π_θ). f[B,T].
 
     Largest where the policy is undecided about a demonstration's token; 0 for what it knows and for what it rules out.
     """
@@ -87,6 +112,53 @@ def capped(logp: Tensor, rollout_logp: Tensor, *, cap_low: float, cap_high: floa
     """
     log_ratio = (logp - rollout_logp).clamp(max=math.log1p(cap_high))
     return log_ratio.clamp(min=math.log1p(-cap_low)) if cap_low < 1 else log_ratio
+
+
+@part("π_old/4σ'(τ·(π_θ/π_old − 1))")
+def soft_gate(logp: Tensor, rollout_logp: Tensor, advantages: Tensor, *, tau_pos: float, tau_neg: float) -> Tensor:
+    """SAPO's gate in place of a clip (Gao et al., 2025, arXiv:2511.20347): r·4p(1 − p), p = σ(τ(r − 1)). f[B,T].
+
+    The derivative of 4σ(τ(r − 1))/τ: 1 at r = 1, fading on either side, sooner for a bad token (τ_neg > τ_pos).
+    """
+    log_ratio = logp - rollout_logp
+    gate = torch.where(advantages > 0, logp.new_tensor(tau_pos), tau_neg) * (ratio_of(log_ratio) - 1)
+    return log_ratio + math.log(4) + logsigmoid(gate) + logsigmoid(-gate)
+
+
+@part("π_θ/(Π clip(π_θ/π_old))^(1/|τ|)")
+def geometric(
+    logp: Tensor, rollout_logp: Tensor, advantages: Tensor, mask: Tensor, *, log_clip_low: float, log_clip_high: float
+) -> Tensor:
+    """GMPO (Zhao et al., 2025, arXiv:2507.20673): the geometric mean of the row's ratios, each clipped first. f[B,T].
+
+    Clipped in the log, as in PPO on the side of the advantage's sign: to e^±0.4 in the paper. `masks.log_clip` drops
+    those tokens.
+    """
+    log_ratio = logp - rollout_logp
+    clipped = torch.where(advantages >= 0, log_ratio.clamp(max=log_clip_high), log_ratio.clamp(min=-log_clip_low))
+    mean = torch.where(mask, clipped, 0.0).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+    return mean.expand_as(logp)
+
+
+@part("π_θ/φ(π_θ(τ)/π_old(τ))")
+def gamma_kernel(
+    logp: Tensor,
+    rollout_logp: Tensor,
+    advantages: Tensor,
+    *,
+    vespo_k_pos: float,
+    vespo_lambda_pos: float,
+    vespo_k_neg: float,
+    vespo_lambda_neg: float,
+) -> Tensor:
+    """VESPO's φ(W) = W^k·e^(λ(1 − W)) of the row's whole ratio W, 1 at W = 1 (2026, arXiv:2602.10693). f[B,T].
+
+    W is against the policy that sampled; where an engine did, give its log-probs as `rollout_logp`.
+    """
+    log_w = (logp - rollout_logp).sum(dim=1, keepdim=True).clamp(max=MAX_LOG_RATIO)
+    k = torch.where(advantages >= 0, logp.new_tensor(vespo_k_pos), vespo_k_neg)
+    decay = torch.where(advantages >= 0, logp.new_tensor(vespo_lambda_pos), vespo_lambda_neg)
+    return k * log_w + decay * (1 - log_w.exp())
 
 
 @part("min(π_old/π_engine, C)", switch="engine_cap")

@@ -8,7 +8,7 @@ from unigrad.errors import did_you_mean
 from unigrad.estimator import advantages, masks, references, terms
 from unigrad.estimator.algorithm import Algorithm
 from unigrad.estimator.references import truncated
-from unigrad.estimator.terms import kl_penalty, trust_region
+from unigrad.estimator.terms import kl_penalty, offline_kl, trust_region
 from unigrad.options import add
 
 _REGISTRY: dict[str, Algorithm] = {}
@@ -35,15 +35,18 @@ def algorithm(name: str, **options: Any) -> Algorithm:
     return _REGISTRY[name].with_options(**options)
 
 
-CLIPPED = (masks.ppo_clip, masks.off_policy_sequence, masks.high_entropy)
-"""PPO's clip, and the masks that any rollout can wear besides, off unless their option is given."""
+OPTIONAL = (masks.off_policy_sequence, masks.high_entropy)
+"""The masks that any rollout can wear, off unless their option is given."""
+CLIPPED = (masks.ppo_clip, *OPTIONAL)
+CAPS = (masks.shaped_max, masks.shaped_min)
+"""LUFFY's, off unless their option is given."""
 
-# What a row does not name, it does not have. Off until their option is given: `truncated` (engine_cap), `trust_region`
-# and `kl_penalty` (kl_coefficient).
+# What a row does not name, it does not have. Off until their option is given: `truncated` (engine_cap), `trust_region`,
+# `kl_penalty` and `offline_kl` (kl_coefficient).
 # fmt: off
 for _row in (
     Algorithm(name="sft", aggregation="sequence_mean", source="Eq. 12, §A.1",
-        reference=references.current, advantage=advantages.one, shaping=trust_region, penalties=(kl_penalty,)),
+        reference=references.current, advantage=advantages.one, shaping=trust_region, penalties=(offline_kl,)),
     Algorithm(name="reinforce", aggregation="token_sum", source="Williams 1992; Ahmadian et al. 2024, arXiv:2402.14740",
         reference=references.current, advantage=advantages.plus_minus_one,
         correction=truncated, shaping=trust_region, penalties=(kl_penalty,)),
@@ -95,23 +98,51 @@ for _row in (
     Algorithm(name="pass_at_k", aggregation="sequence_mean", source="Chen et al. 2025, arXiv:2508.10751",
         reference=references.rollout, advantage=advantages.pass_at_k, masks=CLIPPED,
         correction=truncated, shaping=trust_region, penalties=(kl_penalty,)),
+    Algorithm(name="maxrl", aggregation="token_sum", source="Tajwar et al. 2026, arXiv:2602.02710",
+        reference=references.rollout, advantage=advantages.over_mean, masks=CLIPPED,
+        correction=truncated, shaping=trust_region, penalties=(kl_penalty,)),
+    Algorithm(name="sapo", aggregation="sequence_mean", source="Gao et al. 2025, arXiv:2511.20347",
+        reference=references.soft_gate, advantage=advantages.group_zscore, masks=OPTIONAL,
+        correction=truncated, shaping=trust_region, penalties=(kl_penalty,)),
+    Algorithm(name="gmpo", aggregation="sequence_mean", source="Zhao et al. 2025, arXiv:2507.20673",
+        reference=references.geometric, advantage=advantages.group_zscore, masks=(masks.log_clip,),
+        correction=truncated, shaping=trust_region, penalties=(kl_penalty,)),
+    Algorithm(name="luspo", aggregation="token_sum", source="Liu et al. 2026, arXiv:2602.05261 (gspo times the length)",
+        reference=references.sequence, advantage=advantages.group_zscore, masks=(masks.sequence_clip,),
+        correction=truncated, shaping=trust_region, penalties=(kl_penalty,),
+        options={"clip_low": 2e-3, "clip_high": 2.5e-3}),
+    Algorithm(name="vespo", aggregation="token_mean", source="2026, arXiv:2602.10693",
+        reference=references.gamma_kernel, advantage=advantages.group_zscore, masks=OPTIONAL,
+        shaping=trust_region, penalties=(kl_penalty,)),
+    Algorithm(name="dppo", aggregation="token_mean", source="Qi et al. 2026, arXiv:2602.04879 (Binary-TV)",
+        reference=references.capped, advantage=advantages.group_zscore, masks=(masks.tv_clip,),
+        correction=truncated, shaping=trust_region, penalties=(kl_penalty,), options={"cap_high": 19.0}),
+    Algorithm(name="dppo_kl", aggregation="token_mean", source="Qi et al. 2026, arXiv:2602.04879 (Binary-KL)",
+        reference=references.capped, advantage=advantages.group_zscore, masks=(masks.kl_clip,),
+        correction=truncated, shaping=trust_region, penalties=(kl_penalty,),
+        options={"cap_high": 19.0, "divergence_low": 0.05, "divergence_high": 0.05}),
     Algorithm(name="srft", aggregation="sequence_mean",
         source="Fu et al. 2025, arXiv:2506.19767 (offline part); Eq. 19–20",
-        reference=references.one, advantage=advantages.union_zscore, shaping=trust_region, penalties=(kl_penalty,)),
+        reference=references.one, advantage=advantages.union_zscore, shaping=trust_region, penalties=(offline_kl,)),
     Algorithm(name="srft_sft", aggregation="sequence_mean", source="Fu et al. 2025, arXiv:2506.19767 (SFT term)",
-        reference=references.current, advantage=advantages.one, shaping=terms.certain_rows, penalties=(kl_penalty,)),
+        reference=references.current, advantage=advantages.one, shaping=terms.certain_rows, penalties=(offline_kl,)),
     Algorithm(name="srft_rollouts", aggregation="sequence_mean",
         source="Fu et al. 2025, arXiv:2506.19767 (rollouts), as HPT's authors implement it",
         reference=references.current, advantage=advantages.plus_minus_one,
         correction=truncated, shaping=terms.open_successes, penalties=(kl_penalty,)),
     Algorithm(name="luffy", aggregation="token_mean", source="Yan et al. 2025, arXiv:2504.14945 (offline part)",
-        reference=references.shaped, advantage=advantages.union_zscore, shaping=trust_region, penalties=(kl_penalty,)),
+        reference=references.shaped, advantage=advantages.union_zscore, masks=CAPS,
+        shaping=trust_region, penalties=(offline_kl,)),
+    Algorithm(name="luffy_split", aggregation="token_mean",
+        source="Yan et al. 2025, arXiv:2504.14945 (offline part, as its code's split advantages)",
+        reference=references.shaped, advantage=advantages.against_rollouts, masks=CAPS,
+        shaping=trust_region, penalties=(offline_kl,)),
     Algorithm(name="dft", aggregation="token_mean", source="Wu et al. 2025, arXiv:2508.05629",
-        reference=references.one, advantage=advantages.one, shaping=trust_region, penalties=(kl_penalty,)),
-    Algorithm(name="chord", aggregation="sequence_mean", source="Zhang et al. 2025, arXiv:2508.11408 (CHORD-φ)",
-        reference=references.uncertain, advantage=advantages.one, shaping=trust_region, penalties=(kl_penalty,)),
+        reference=references.one, advantage=advantages.one, shaping=trust_region, penalties=(offline_kl,)),
+    Algorithm(name="chord_phi", aggregation="token_mean", source="Zhang et al. 2025, arXiv:2508.11408 (CHORD-φ)",
+        reference=references.uncertain, advantage=advantages.one, shaping=trust_region, penalties=(offline_kl,)),
     Algorithm(name="dpo", aggregation="token_sum", source="Rafailov et al. 2023, arXiv:2305.18290",
-        reference=references.current, advantage=advantages.reward, shaping=terms.preference, penalties=(kl_penalty,)),
+        reference=references.current, advantage=advantages.reward, shaping=terms.preference, penalties=(offline_kl,)),
 ):
     register(_row)
 # fmt: on

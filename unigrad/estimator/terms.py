@@ -15,34 +15,60 @@ from unigrad.estimator.masks import largest_covariances
 from unigrad.estimator.part import part
 from unigrad.estimator.references import ratio_of
 
+KlEstimator = Literal["k1", "k2", "k3", "abs"]
+
+
+def _kl(difference: Tensor, estimator: KlEstimator, clamp: float | None) -> tuple[Tensor, Tensor]:
+    """A token's estimate of KL(π_θ‖π_ref) from d = log π_θ − log π_ref, and its derivative by log π_θ: f[B,T] both.
+
+    Schulman's, with what the derivative expects on-policy: k1 = d: nothing; k2 = d²/2: ∇KL(π_θ‖π_ref); k3 =
+    e^−d − 1 + d, GRPO's: ∇KL(π_ref‖π_θ); abs = |d|. In verl: kl, mse, low_var_kl, abs; `k3+` has k2's derivative.
+    `clamp` makes k3 flat above it: 10 in verl, where no token below d = −2.6 feels the penalty.
+    """
+    if estimator == "k1":
+        return difference, torch.ones_like(difference)
+    if estimator == "k2":
+        return difference.square() / 2, difference
+    if estimator == "abs":
+        return difference.abs(), difference.sign()
+    inverse = ratio_of(-difference)
+    value, slope = inverse - 1 + difference, 1 - inverse
+    return (value, slope) if clamp is None else (value.clamp(max=clamp), torch.where(value > clamp, 0.0, slope))
+
 
 @part(" − c·KL", switch="kl_coefficient")
 def kl_penalty(
     logp: Tensor,
+    rollout_logp: Tensor,
     reference_logp: Tensor,
     *,
     kl_coefficient: float,
-    kl_estimator: Literal["k1", "k2", "k3"],
+    kl_estimator: KlEstimator,
+    kl_clamp: float | None,
+    kl_correction: bool,
+) -> Tensor:
+    """−c times the derivative of a per-token estimate of KL(π_θ‖π_ref). f[B,T].
+
+    `kl_correction` multiplies the estimate with π_θ/π_old (DeepSeek-V3.2; TRL's `use_bias_correction_kl`): k3's
+    derivative is then r·d, whose expectation under π_old is a token's ∇KL(π_θ‖π_ref).
+    """
+    value, slope = _kl(logp - reference_logp, kl_estimator, kl_clamp)
+    if kl_correction:
+        slope = ratio_of(logp - rollout_logp) * (value + slope)
+    return -kl_coefficient * slope
+
+
+@part(" − c·KL", switch="kl_coefficient")
+def offline_kl(
+    logp: Tensor,
+    reference_logp: Tensor,
+    *,
+    kl_coefficient: float,
+    kl_estimator: KlEstimator,
     kl_clamp: float | None,
 ) -> Tensor:
-    """−c times the derivative of a per-token estimate of KL(π_θ‖π_ref): Schulman's k1, k2, k3. f[B,T].
-
-    With d = log π_θ − log π_ref, the derivatives are, by estimate: k1 = d: 1 (its expectation is 0: no penalty at
-    all); k2 = d²/2: d (that of KL(π_θ‖π_ref) on-policy); k3 = e^−d − 1 + d: 1 − e^−d (that of KL(π_ref‖π_θ)), GRPO's.
-    `kl_clamp` makes k3 flat above it: 10 in verl, where no token below d = −2.6 feels the penalty; None, the default,
-    is TRL's.
-    """
-    difference = logp - reference_logp
-    if kl_estimator == "k1":
-        slope = torch.ones_like(logp)
-    elif kl_estimator == "k2":
-        slope = difference
-    else:
-        inverse = ratio_of(-difference)
-        slope = 1 - inverse
-        if kl_clamp is not None:
-            slope = torch.where(inverse - 1 + difference > kl_clamp, 0.0, slope)
-    return -kl_coefficient * slope
+    """`kl_penalty` on what nobody knows the sampler of, so that no ratio could correct it. f[B,T]."""
+    return -kl_coefficient * _kl(logp - reference_logp, kl_estimator, kl_clamp)[1]
 
 
 @part(" − c·|log π_θ/π_old|·1_cov", switch="kl_cov_share", whole_batch=True)

@@ -219,7 +219,7 @@ METHODS: dict[str, Method] = {
         Method(
             "chord",
             "CHORD: (1 − μ)·GRPO + μ·SFT with token weights φ = p(1 − p); μ falls as the run goes on",
-            (Stage(gate="both", schedule=mu, terms=(GRPO, Term("chord", "demonstrations"))),),
+            (Stage(gate="both", schedule=mu, terms=(GRPO, Term("chord_phi", "demonstrations"))),),
         ),
         Method(
             "ppo",

@@ -124,8 +124,9 @@ def _advantages(
     place = {each.sequence: number for number, each in enumerate(members)}
     wanted = [place[each.sequence] for each in trained]
     if "values" not in algorithm.needs:
-        found: list[float] = algorithm.advantages(rewards, question_B, compared_B, mask=mask_BT).tolist()
-        return [(found[number], None) for number in wanted]
+        found = algorithm.advantages(rewards, question_B, compared_B, mask=mask_BT)
+        by_token = found.dim() == 2
+        return [(found[number][mask_BT[number]] if by_token else found[number].item(), None) for number in wanted]
     assert sequences.values_M is not None  # what the value head said
     values_BT = padded(sequences.values_M[sequences.completion_tokens(index_B)])
     advantage_BT = algorithm.advantages(rewards, question_B, compared_B, values=values_BT, mask=mask_BT)

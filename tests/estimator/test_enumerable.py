@@ -101,11 +101,16 @@ def test_lemma_a2_parameterised_integrand() -> None:
 
 @pytest.mark.parametrize("sampler", [THETA, OLD, BETA, UNIFORM, OTHER], ids=["θ", "old", "β", "uniform", "other"])
 def test_lemma_a3_measure_change(sampler: Tensor) -> None:
+    """The package's ratio, of two policies' tokens, is what turns an expectation under one into that under the other;
+    ∇π_θ is autograd's of whole trajectories."""
     p, s = TREE.probabilities(THETA), TREE.probabilities(sampler)
+    ratio_N = references.trajectory.function(TREE.logp(THETA), TREE.logp(sampler))[:, 0].exp()
     expected = reward_gradient()
-    assert_equal((s * p / s * REWARDS) @ trajectory_scores(), expected)
-    gradient_of_p = p[:, None] * trajectory_scores()
-    assert_equal((s * 1 / s * REWARDS) @ gradient_of_p, expected)
+    assert_equal((s * ratio_N * REWARDS) @ trajectory_scores(), expected)
+    gradients_of_p = torch.autograd.functional.jacobian(TREE.probabilities, THETA).flatten(1)
+    assert_equal((s * ratio_N / p * REWARDS) @ gradients_of_p, expected)
+    # Any integrand, not only the reward.
+    assert (s * ratio_N * torch.arange(len(s))).sum().item() == pytest.approx((p * torch.arange(len(p))).sum().item())
 
 
 # Eq. 1–6 with the package's own weights

@@ -56,7 +56,7 @@ def test_statistics_of_a_group_use_its_on_policy_rows_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["grpo", "dr_grpo", "rloo", "reinforce_pp", "reinforce_pp_baseline", "pass_at_k", "srft"]
+    "name", ["grpo", "dr_grpo", "rloo", "reinforce_pp", "reinforce_pp_baseline", "pass_at_k", "srft", "luffy_split"]
 )
 @pytest.mark.parametrize("reward", [0.0, 1.0, 0.1, 1 / 3, -7.3, 1e8])
 @pytest.mark.parametrize("size", [1, 2, 3, 8])

@@ -78,8 +78,14 @@ class DataConfig(Section):
     """Longer prompts (in tokens) are dropped and counted, never cut"""
     max_demonstration_length: Positive | None = None
     """Longer demonstrations (in tokens) are dropped and counted, never cut; null: rollout.max_completion_length"""
+    levels: tuple[int, ...] | None = None
+    """Train only on the problems of these levels of difficulty: [3, 4, 5]; null: on all, those without a level too"""
+    problems_per_level: Positive | None = None
+    """Train on so many problems of each level (in a mix of each set); null: on all of them"""
+    level_seed: NonNegative = 0
+    """Seed of the choice for problems_per_level"""
     max_train_problems: Positive | None = None
-    """Use only the first so many training problems; null: all"""
+    """Use only the first so many training problems, of those that the levels leave; null: all"""
     max_eval_problems: Positive | None = None
     """Evaluate on only the first so many held-out problems, or of each benchmark; null: all"""
 

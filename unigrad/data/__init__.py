@@ -1,6 +1,7 @@
 """Problem sets, prompt templates, demonstrations, and the order of the questions."""
 
 from unigrad.data.demonstrations import encode_demonstration
+from unigrad.data.levels import of_levels
 from unigrad.data.order import Share, epoch_order, mixed_epoch, questions_at_step, share
 from unigrad.data.prepare import PreparationReport, Prepared, PreparedProblem, prepare_problems, prompted
 from unigrad.data.problems import load_problems
@@ -27,6 +28,7 @@ __all__ = [
     "epoch_order",
     "load_problems",
     "mixed_epoch",
+    "of_levels",
     "prepare_problems",
     "prompt_template",
     "prompted",

@@ -105,7 +105,8 @@ METHODS: dict[str, Method] = {
         # Tables 2 and 3
         Method(
             "hpt",
-            "Hybrid Post-Training (§3.4): RL where more than γ = 0 rollouts are solved, else SFT",
+            "Hybrid Post-Training (§3.4): RL where more than γ = 0 rollouts are solved, else SFT; SuperRL "
+            "(arXiv:2506.01096) has the same switch",
             (_switch(0),),
             (*MAIN, "table5", "table6", "controls"),
             "SFT/ON (hpt)",

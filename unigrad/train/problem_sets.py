@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unigrad.config import Config, SourceConfig
-from unigrad.data import load_problems
+from unigrad.data import load_problems, of_levels
 from unigrad.data.tiny import tiny_problems
 from unigrad.evaluate.suites import TINY
 from unigrad.types import Problem
@@ -15,17 +15,19 @@ from unigrad.types import Problem
 def training_problems(source: SourceConfig, config: Config) -> list[Problem]:
     """Of one of the sets of `data.train`. Raises ValueError or OSError on a set that cannot be read."""
     data, tiny = config.data, config.tiny
+    chooses = data.levels is not None or data.problems_per_level is not None
     if source.path == TINY:
         problems = tiny_problems("train", tiny.train_problems, tiny.seed, tiny.expert_error_rate)
-        problems = problems[: data.max_train_problems]
     else:
         problems = load_problems(
             source.path,
             split=source.split or data.train_split,
             subset=source.subset or data.subset,
             columns=_columns(config) | source.columns.model_dump(exclude_none=True),
-            limit=data.max_train_problems,
+            limit=None if chooses else data.max_train_problems,
         )
+    problems = of_levels(problems, data.levels, data.problems_per_level, data.level_seed, source.path)
+    problems = problems[: data.max_train_problems]
     if len(data.train_sets) == 1:
         return problems
     name = label(source, config)  # the ids of two sets may be the same numbers

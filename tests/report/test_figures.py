@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from matplotlib.axes import Axes
 from written_runs import metrics, write_config, write_metrics
 
@@ -47,6 +48,19 @@ def test_validation_by_level_and_the_mean_over_seeds(tmp_path: Path) -> None:
     assert points(fifth)["hpt_gate2"] == [(0, 0.1), (2, 0.4)]
     (ratio,) = panels(offline_ratio(series(tmp_path)))
     assert points(ratio)["hpt"] == [(1, 0.5), (2, 0.5)]
+
+
+def test_validation_by_benchmark_where_there_are_several(tmp_path: Path) -> None:
+    write_config(tmp_path / "run")
+    lines = [{"step": 0, "eval/amc/accuracy": 0.1, "eval/amc/level_3": 0.1, "eval/math/accuracy": 0.3}]
+    lines += [{"step": 4, "eval/amc/accuracy": 0.2}, {"step": 8, "eval/amc/accuracy": 0.4, "eval/math/accuracy": 0.8}]
+    write_metrics(tmp_path / "run", lines)
+    drawn = panels(validation(gather(find_runs([tmp_path / "run"]))))
+    assert {axes.get_title(loc="left"): points(axes)["hpt"] for axes in drawn} == {
+        "mean over the held-out sets": [(0, 0.2), (4, 0.2), (8, pytest.approx(0.6))],
+        "amc": [(0, 0.1), (4, 0.2), (8, 0.4)],
+        "math": [(0, 0.3), (8, 0.8)],
+    }
 
 
 def test_the_gates_are_named_by_their_threshold(tmp_path: Path) -> None:

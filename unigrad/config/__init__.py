@@ -14,7 +14,16 @@ from unigrad.config.keys import (
     type_name,
 )
 from unigrad.config.recipes import load_config, recipe_families, recipe_names
-from unigrad.config.schema import Config, EvalConfig, RolloutConfig, SourceConfig, TrainConfig, ValueConfig
+from unigrad.config.schema import (
+    Config,
+    EvalConfig,
+    HeldOutConfig,
+    RolloutConfig,
+    SourceConfig,
+    TrainConfig,
+    ValueConfig,
+    set_name,
+)
 from unigrad.config.section import flatten
 
 __all__ = [
@@ -22,6 +31,7 @@ __all__ = [
     "AlgorithmConfig",
     "Config",
     "EvalConfig",
+    "HeldOutConfig",
     "RolloutConfig",
     "SourceConfig",
     "TrainConfig",
@@ -35,5 +45,6 @@ __all__ = [
     "read_option",
     "recipe_families",
     "recipe_names",
+    "set_name",
     "type_name",
 ]

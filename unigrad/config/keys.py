@@ -49,8 +49,8 @@ def parse(text: str, field: FieldInfo) -> Any:
     members = typing.get_args(field.annotation) if union else (field.annotation,)
     if type(None) in members and text.lower() in ("null", "none"):
         return None
-    is_list = text.startswith("[") and any("tuple" in str(member) for member in members)
-    if str in members and not is_list:
+    is_tree = text.startswith(("[", "{")) and any("tuple" in str(member) for member in members)
+    if str in members and not is_tree:
         return text
     try:
         return yaml.safe_load(text)

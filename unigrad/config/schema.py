@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
@@ -59,14 +60,33 @@ class SourceConfig(Section):
     """In place of those of data.columns"""
 
 
+class HeldOutConfig(Section):
+    path: str
+    """As data.train"""
+    name: Annotated[str, Field(min_length=1, pattern=r"^[^/]+$")]
+    """What its metrics are called, eval/NAME/accuracy; unless given, the file's name or the hub dataset's"""
+    split: str | None = None
+    """In place of data.eval_split"""
+    subset: str | None = None
+    """In place of data.subset"""
+    columns: ColumnsConfig = ColumnsConfig()
+    """In place of those of data.columns"""
+
+
+def set_name(path: str) -> str:
+    """What a problem set is called: the file's name without its endings, or the hub dataset's."""
+    return Path(path).name.split(".")[0] or "problems"
+
+
 class DataConfig(Section):
     train: str | tuple[SourceConfig, ...] = "tiny"
     """Training problems: a file (.jsonl, .json, .csv, .parquet), folder, glob or hub dataset, or `tiny`, the embedded
     generator; or a list of them to be mixed, each alone or as {path: …, weight: 2, split: …, subset: …, columns: …}"""
     train_split: str = "train"
     """Split of a hub dataset to train on"""
-    eval: str | None = "tiny"
-    """Held-out problems, given like data.train; null: no evaluation"""
+    eval: str | tuple[HeldOutConfig, ...] | None = "tiny"
+    """Held-out problems, given like data.train; or several sets, each measured by itself: a list of paths, or {NAME:
+    PATH, …}, or {NAME: {path: …, split: …, subset: …, columns: …}, …}; null: no evaluation"""
     eval_split: str = "test"
     """Split of a hub dataset to evaluate on"""
     subset: str | None = None
@@ -97,6 +117,41 @@ class DataConfig(Section):
         if not value:
             raise ValueError("it names no problem set")
         return [{"path": item} if isinstance(item, str) else item for item in value]
+
+    @field_validator("eval", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """A list or a mapping of sets as a list of sections, each with its name."""
+        if isinstance(value, dict):
+            value = [
+                {"name": name, **(item if isinstance(item, dict) else {"path": item})} for name, item in value.items()
+            ]
+        elif isinstance(value, list | tuple):
+            value = [{"path": item} if isinstance(item, str) else item for item in value]
+        else:
+            return value
+        if not value:
+            raise ValueError("it names no problem set; null is no evaluation")
+        return [
+            {"name": set_name(item["path"]), **item}
+            if isinstance(item, dict) and isinstance(item.get("path"), str)
+            else item
+            for item in value
+        ]
+
+    @field_validator("eval")
+    @classmethod
+    def _told_apart(cls, value: Any) -> Any:
+        names = [each.name for each in value] if isinstance(value, tuple) else []
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two sets are called {twice[0]!r}; name them: {{NAME: PATH, NAME: PATH}}")
+        return value
+
+    @property
+    def held_out_sets(self) -> tuple[HeldOutConfig, ...]:
+        if isinstance(self.eval, str):
+            return (HeldOutConfig(path=self.eval, name=set_name(self.eval)),)
+        return self.eval or ()
 
     @property
     def train_sets(self) -> tuple[SourceConfig, ...]:

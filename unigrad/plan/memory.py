@@ -107,11 +107,11 @@ def cache_rows(config: Config, *, samples: bool) -> tuple[int, int]:
 
 
 def _held_out(config: Config) -> int | None:
-    """Problems of an evaluation; None where only the problem set itself could say."""
+    """Problems of the largest set of an evaluation; None where only the problem sets themselves could say."""
     data = config.data
-    if data.eval is None or not config.train.eval_steps:
+    if not data.held_out_sets or not config.train.eval_steps:
         return 0
-    if data.eval == "tiny":
+    if all(each.path == "tiny" for each in data.held_out_sets):
         return min(config.tiny.eval_problems, data.max_eval_problems or config.tiny.eval_problems)
     return data.max_eval_problems
 

@@ -140,8 +140,8 @@ def _downloads(config: Config, architecture: PreTrainedConfig, model: Dimensions
         if name.startswith(GATED):
             yield f"a hub token (HF_TOKEN, or hf auth login) of an account that has accepted the licence of {name}"
     sources = [each.path for each in config.data.train_sets]
-    if config.data.eval is not None and config.train.eval_steps:
-        sources.append(config.data.eval)
+    if config.train.eval_steps:
+        sources += [each.path for each in config.data.held_out_sets]
     for source in dict.fromkeys(sources):
         if _is_hub_id(source):
             yield f"the data set {source} from the hub"

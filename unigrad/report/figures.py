@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from unigrad.report.evaluations import Evaluation
 from unigrad.report.grid import Grid, thinned
 from unigrad.report.panels import WIDTH, draw_curve, draw_line, explained, finish, legend, means, panels_of, window
-from unigrad.report.runs import Series, gate_threshold
+from unigrad.report.runs import Run, Series, gate_threshold
 from unigrad.runs.metrics import Metric
 
 INK = "#010203"
@@ -138,25 +138,35 @@ def pass_curves(evaluations: Sequence[Evaluation]) -> Drawn | None:
 
 
 def validation(series: Sequence[Series]) -> Drawn | None:
-    """Figure 5; None where no run was evaluated."""
-    evaluations = [scores for each in series for run in each.runs.values() for scores in run.evaluations.values()]
-    levels = sorted({level for scores in evaluations for level in scores.by_level})
-    curves: dict[str, dict[str, list[dict[int, float]]]] = {}
-    for level in (None, *levels):
-        title = "all held-out problems" if level is None else f"level {level}"
-        curves[title] = {
-            each.label: [
-                {
-                    step: scores.accuracy if level is None else scores.by_level[level]
-                    for step, scores in run.evaluations.items()
-                    if level is None or level in scores.by_level
-                }
-                for run in each.runs.values()
-            ]
-            for each in series
-        }
+    """Figure 5, by benchmark, or by level where there is one set alone; None where no run was evaluated."""
+    runs = [run for each in series for run in each.runs.values()]
+    sets = dict.fromkeys(name for run in runs for found in run.evaluations_by_set.values() for name in found)
+    if len(sets) > 1:
+        overall, parts = "mean over the held-out sets", {name: _set_accuracy(name) for name in sets}
+    else:
+        levels = sorted({level for run in runs for scores in run.evaluations.values() for level in scores.by_level})
+        overall, parts = "all held-out problems", {f"level {level}": _level_accuracy(level) for level in levels}
+    panels: dict[str, Callable[[Run], dict[int, float]]] = {overall: _accuracy, **parts}
+    curves = {
+        title: {each.label: [curve(run) for run in each.runs.values()] for each in series}
+        for title, curve in panels.items()
+    }
     # Evaluations are few and each is over all held-out problems: they stand as they are.
     return _lines("fig5", "Validation accuracy over the steps", series, curves, curves.keys(), averaged=False)
+
+
+def _accuracy(run: Run) -> dict[int, float]:
+    return {step: scores.accuracy for step, scores in run.evaluations.items()}
+
+
+def _set_accuracy(name: str) -> Callable[[Run], dict[int, float]]:
+    return lambda run: {step: sets[name].accuracy for step, sets in run.evaluations_by_set.items() if name in sets}
+
+
+def _level_accuracy(level: int) -> Callable[[Run], dict[int, float]]:
+    return lambda run: {
+        step: scores.by_level[level] for step, scores in run.evaluations.items() if level in scores.by_level
+    }
 
 
 def offline_ratio(series: Sequence[Series]) -> Drawn | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -74,6 +75,15 @@ class Accuracy:
         return {f"eval/{suite}/accuracy": self.accuracy, **levels}
 
 
+def mean_accuracy(sets: Sequence[Accuracy]) -> Accuracy:
+    """Of several sets, each counted once however many its problems: what the papers' tables call the average."""
+    levels = sorted({level for each in sets for level in each.by_level})
+    return Accuracy(
+        accuracy=fmean(each.accuracy for each in sets),
+        by_level={level: fmean(each.by_level[level] for each in sets if level in each.by_level) for level in levels},
+    )
+
+
 _EVALUATION = re.compile(r"eval/(?P<suite>.+)/(?:(?P<all>accuracy)|level_(?P<level>\d+))")
 CURVES = (Metric.OFFLINE_RATIO, Metric.ENTROPY, Metric.LENGTH_MEAN)
 LAST_STEPS = 10
@@ -94,8 +104,14 @@ class RunMetrics:
 
     @cached_property
     def evaluations(self) -> dict[int, Accuracy]:
-        """On the held-out problems, by step; 0 is before training."""
-        return {line[Metric.STEP]: found for line in self.lines if (found := _accuracy(line)) is not None}
+        """On the held-out problems, by step; 0 is before training. Of several sets the mean."""
+        found = {step: list(sets.values()) for step, sets in self.evaluations_by_set.items()}
+        return {step: mean_accuracy(sets) for step, sets in found.items()}
+
+    @cached_property
+    def evaluations_by_set(self) -> dict[int, dict[str, Accuracy]]:
+        """The same of each set, by its name."""
+        return {line[Metric.STEP]: sets for line in self.lines if (sets := _accuracies(line))}
 
     @property
     def is_finished(self) -> bool:
@@ -166,14 +182,15 @@ def measure(folder: Path) -> RunMetrics | None:
     return found if found.evaluations else None
 
 
-def _accuracy(line: Mapping[str, Any]) -> Accuracy | None:
-    accuracy, by_level = None, {}
+def _accuracies(line: Mapping[str, Any]) -> dict[str, Accuracy]:
+    overall: dict[str, float] = {}
+    levels: dict[str, dict[int, float]] = defaultdict(dict)
     for key, value in line.items():
         match = _EVALUATION.fullmatch(key)
         if match is None or value is None:
             continue
         if match["all"]:
-            accuracy = value
+            overall[match["suite"]] = value
         else:
-            by_level[int(match["level"])] = value
-    return None if accuracy is None else Accuracy(accuracy, by_level)
+            levels[match["suite"]][int(match["level"])] = value
+    return {name: Accuracy(accuracy, levels[name]) for name, accuracy in overall.items()}

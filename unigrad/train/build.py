@@ -26,7 +26,7 @@ from unigrad.train.loop import Loop
 from unigrad.train.objectives import objectives
 from unigrad.train.optimizer import build_optimizer
 from unigrad.train.pieces import TokenTexts
-from unigrad.train.problem_sets import held_out_problems, label, suite, training_problems
+from unigrad.train.problem_sets import held_out_problems, label, training_problems
 from unigrad.train.questions import ProblemSet, Questions
 from unigrad.train.step import Step, mixed_seed
 from unigrad.types import Problem, Scorer
@@ -58,7 +58,8 @@ class Build:
         build_engine = engine_builder(config.rollout.engine)
         scorer = self._scorer()
         train_sets = [(each, training_problems(each, config)) for each in config.data.train_sets]
-        evaluated = held_out_problems(config) if config.train.eval_steps else []
+        measured = config.data.held_out_sets if config.train.eval_steps else ()
+        held_out = [(each.name, held_out_problems(each, config)) for each in measured]
 
         policy = _load(model_source(config.model.name_or_path) if self.resumed is None else str(self.resumed), config)
         check_lengths(config, policy.max_positions)
@@ -72,7 +73,10 @@ class Build:
         limit = config.max_demonstration_length
         sets = [ProblemSet(prepare(problems, label(each, config), limit), each.weight) for each, problems in train_sets]
         self._check_demonstrations(stages, sets)
-        held_out = prepare(evaluated, "held-out", None) if evaluated else []
+        evaluated = {
+            name: prepare(problems, "held-out" if len(held_out) == 1 else f"held-out {name}", None)
+            for name, problems in held_out
+        }
         engine = build_engine(policy, config.rollout.max_concurrent_tokens)
         if any("values" in stage.needs for stage in stages):
             policy.add_value_head()
@@ -94,14 +98,13 @@ class Build:
             stages=stages,
             start=start,
             held_out=HeldOut(
-                problems=held_out,
-                suite=suite(config.data.eval),
+                sets=evaluated,
                 engine=engine,
                 scorer=scorer,
                 sampling=Sampling.of_held_out(config),
                 seed=mixed_seed(config.held_out_seed, 0),
             )
-            if held_out
+            if evaluated
             else None,
             texts=TokenTexts(policy.tokenizer) if config.train.save_token_logprobs else None,
         )

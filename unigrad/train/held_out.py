@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from unigrad.data import PreparedProblem
@@ -13,16 +13,18 @@ from unigrad.types import Scorer
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """suite: what the problems are called in the metrics. seed: the same at every evaluation, so that differences over
-    steps come from the policy alone."""
+    """sets: by the names that they have in the metrics. seed: the same at every evaluation, so that differences over
+    steps come from the policy alone, and for every set, so that no set changes another's."""
 
-    problems: Sequence[PreparedProblem]
-    suite: str
+    sets: Mapping[str, Sequence[PreparedProblem]]
     engine: Engine
     scorer: Scorer
     sampling: Sampling
     seed: int
 
-    def accuracy(self) -> Accuracy:
-        """Of the policy as it stands."""
-        return accuracy(self.problems, roll_out(self.engine, self.scorer, self.problems, self.sampling, self.seed))
+    def accuracies(self) -> dict[str, Accuracy]:
+        """Of the policy as it stands, on each set."""
+        return {
+            name: accuracy(problems, roll_out(self.engine, self.scorer, problems, self.sampling, self.seed))
+            for name, problems in self.sets.items()
+        }

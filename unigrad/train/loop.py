@@ -85,9 +85,9 @@ class Loop:
 
     def _evaluate(self, step: int, display: Display) -> dict[str, float]:
         assert self.held_out is not None
-        found = self.held_out.accuracy()
-        display.evaluated(step, found.accuracy, found.by_level)
-        return found.metrics(self.held_out.suite)
+        found = self.held_out.accuracies()
+        display.evaluated(step, found)
+        return {key: value for name, each in found.items() for key, value in each.metrics(name).items()}
 
     def _save(self, position: Position) -> None:
         policy, config = self.step.policy, self.step.config

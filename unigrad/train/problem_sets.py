@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
-from unigrad.config import Config, SourceConfig
+from unigrad.config import Config, HeldOutConfig, SourceConfig, set_name
 from unigrad.data import load_problems, of_levels
 from unigrad.data.tiny import tiny_problems
 from unigrad.evaluate.suites import TINY
@@ -34,16 +33,18 @@ def training_problems(source: SourceConfig, config: Config) -> list[Problem]:
     return [replace(problem, id=f"{name}:{problem.id}") for problem in problems]
 
 
-def held_out_problems(config: Config) -> list[Problem]:
-    """Of `data.eval`; none where it is null. Raises ValueError or OSError on a set that cannot be read."""
+def held_out_problems(source: HeldOutConfig, config: Config) -> list[Problem]:
+    """Of one of the sets of `data.eval`. Raises ValueError or OSError on a set that cannot be read."""
     data, tiny = config.data, config.tiny
-    if data.eval is None:
-        return []
-    if data.eval == TINY:
+    if source.path == TINY:
         problems = tiny_problems("eval", tiny.eval_problems, tiny.seed, tiny.expert_error_rate)
         return problems[: data.max_eval_problems]
     return load_problems(
-        data.eval, split=data.eval_split, subset=data.subset, columns=_columns(config), limit=data.max_eval_problems
+        source.path,
+        split=source.split or data.eval_split,
+        subset=source.subset or data.subset,
+        columns=_columns(config) | source.columns.model_dump(exclude_none=True),
+        limit=data.max_eval_problems,
     )
 
 
@@ -52,13 +53,8 @@ def label(source: SourceConfig, config: Config) -> str:
     paths = [each.path for each in config.data.train_sets]
     if len(paths) == 1:
         return "train"
-    names = [suite(path) for path in paths]
-    return suite(source.path) if names.count(suite(source.path)) == 1 else source.path
-
-
-def suite(source: str | None) -> str:
-    """A suite's name in the metrics: the file's name without its endings, or the hub dataset's."""
-    return Path(source).name.split(".")[0] if source else "none"
+    names = [set_name(path) for path in paths]
+    return set_name(source.path) if names.count(set_name(source.path)) == 1 else source.path
 
 
 def _columns(config: Config) -> dict[str, str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from rich.console import Console
 
 from unigrad.live import LiveDisplay, clock
+from unigrad.runs.metrics import Accuracy, mean_accuracy
 
 
 class Display(LiveDisplay):
@@ -18,10 +20,14 @@ class Display(LiveDisplay):
         self._first_step = first_step
         self._accuracy: float | None = None
 
-    def evaluated(self, step: int, accuracy: float, by_level: dict[int, float]) -> None:
-        self._accuracy = accuracy
-        levels = "  ".join(f"level {level} {share:.1%}" for level, share in sorted(by_level.items()))
-        self.say(f"step {step}: held-out accuracy {accuracy:.1%}" + (f"   ({levels})" if levels else ""))
+    def evaluated(self, step: int, sets: Mapping[str, Accuracy]) -> None:
+        """The accuracy of each held-out set by its name; of several their mean, of one its levels."""
+        overall = mean_accuracy(list(sets.values()))
+        self._accuracy = overall.accuracy
+        levels = {f"level {level}": share for level, share in sorted(overall.by_level.items())}
+        parts = levels if len(sets) == 1 else {name: each.accuracy for name, each in sets.items()}
+        shown = "  ".join(f"{name} {share:.1%}" for name, share in parts.items())
+        self.say(f"step {step}: held-out accuracy {overall.accuracy:.1%}" + (f"   ({shown})" if shown else ""))
 
     def stepped(self, step: int, reward: float | None, offline_ratio: float, tokens_per_second: float) -> None:
         facts = [] if self._accuracy is None else [f"accuracy {self._accuracy:.1%}"]

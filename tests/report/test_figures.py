@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,22 @@ def test_validation_by_benchmark_where_there_are_several(tmp_path: Path) -> None
         "amc": [(0, 0.1), (4, 0.2), (8, 0.4)],
         "math": [(0, 0.3), (8, 0.8)],
     }
+
+
+def test_the_offline_ratio_by_rows_stands_beside_that_by_questions(tmp_path: Path) -> None:
+    found = series(tmp_path)
+    for each in found:
+        for run in each.runs.values():
+            path = run.folder / "metrics.jsonl"
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            write_metrics(run.folder, [line | {"gate/offline_rows": 0.125} if line["step"] else line for line in lines])
+    found = gather(find_runs([tmp_path / name for name in "abc"]))
+    _, rows = panels(offline_ratio(found))
+    assert rows.get_title(loc="left") == "demonstrations among the rows that train"
+    assert points(rows) == {label: [(1, 0.125), (2, 0.125)] for label in ("hpt", "hpt_gate2")}
+    reward, _, rows = panels(gates(found))
+    assert points(rows) == {"γ = 0": [(1, 0.125), (2, 0.125)], "γ = 2": [(1, 0.125), (2, 0.125)]}
+    assert reward.get_ylim() != rows.get_ylim()
 
 
 def test_the_gates_are_named_by_their_threshold(tmp_path: Path) -> None:

@@ -41,6 +41,34 @@ def test_the_difference_is_of_matched_questions_and_epochs(write_run: WriteRun) 
     np.testing.assert_array_equal(found.accuracy, [[0.5, 0.0], [-1.0, np.nan]])
 
 
+def test_epochs_count_from_the_first_step_that_sampled(write_run: WriteRun) -> None:
+    levels = {"a": 1, "b": 1}
+    hpt = grid_of(write_run("hpt", {"a": [(0, 0), (1, 0), (1, 1)], "b": [(1, 0), (1, 1), (0, 0)]}, levels))
+    stages = {"a": [None, None, (1, 0), (0, 0)], "b": [None, None, (0, 0), (1, 1)]}
+    after_sft = grid_of(write_run("stages", stages, levels))
+    found = difference(hpt, after_sft)
+    assert dict(zip(found.questions, found.accuracy.tolist(), strict=True)) == {"a": [-0.5, 0.5], "b": [0.5, 0.0]}
+    assert found.steps.tolist() == [[1, 2], [1, 2]]
+    assert difference(after_sft, hpt).steps.tolist() == [[3, 4], [3, 4]]
+    # Figure 3 shows the run as it was.
+    assert after_sft.epochs == 4
+
+
+def test_a_stage_that_ends_within_an_epoch_shifts_each_question_by_its_own(tmp_path: Path) -> None:
+    for step, (question, rewards) in enumerate(
+        [("a", None), ("b", None), ("a", None), ("b", (1, 0)), ("b", (1, 1)), ("a", (0, 0))], start=1
+    ):
+        write_rollouts(tmp_path, step, rollout_lines(question, 1, rewards))
+    grid = grid_of(tmp_path).from_first_sampled()
+    assert dict(zip(grid.questions, grid.steps.tolist(), strict=True)) == {"a": [6, 0], "b": [4, 5]}
+    np.testing.assert_array_equal(grid.take([grid.questions.index("a")]).accuracy, [[0.0, np.nan]])
+
+
+def test_where_nothing_was_sampled_the_grid_stays(write_run: WriteRun) -> None:
+    grid = grid_of(write_run("sft", {"a": [None, None]}, {"a": 1}))
+    assert grid.from_first_sampled() is grid
+
+
 def test_a_question_met_twice_in_one_step_counts_twice(tmp_path: Path) -> None:
     twice = [*rollout_lines("q", 2, (1, 0)), *rollout_lines("q", 2, (0, 0)), *rollout_lines("q", 2, None)]
     write_rollouts(tmp_path, 1, twice)

@@ -38,6 +38,7 @@ STYLE: dict[Any, Any] = {
 }
 MOST_ROWS = 600
 """Questions of a grid; more would be thinner than a line."""
+OFFLINE_ROWS = "demonstrations among the rows that train"
 NOT_SAMPLED = "#b8b8b8"
 SOLVED = LinearSegmentedColormap.from_list("solved", ["#ffffff", "#9ecae1", "#08519c"])
 BETTER = LinearSegmentedColormap.from_list("better", ["#08519c", "#9ecae1", "#ffffff", "#fcae91", "#a50f15"])
@@ -79,7 +80,8 @@ def difference_grid(grid: Grid, first: str, second: str, name: str) -> Drawn:
     mean = float(known.mean()) if known.size else 0.0
     note = (
         f"Red: {first} solves more; blue: {second} does; white: no difference; grey: not sampled by both. "
-        f"Rows: {_rows(shown, grid)}, by level and then by accuracy; columns: epochs. "
+        f"Rows: {_rows(shown, grid)}, by level and then by accuracy; columns: epochs, from the "
+        f"first with rollouts. "
         f"Mean difference {100 * mean:+.1f} points."
     )
     figure = _grid_figure(shown, BETTER, -1.0, "difference of the solved shares")
@@ -171,7 +173,12 @@ def _level_accuracy(level: int) -> Callable[[Run], dict[int, float]]:
 
 def offline_ratio(series: Sequence[Series]) -> Drawn | None:
     """Figure 6."""
-    curves = {"questions trained on their demonstration": _metric(series, Metric.OFFLINE_RATIO)}
+    curves = {
+        "questions trained on their demonstration": _metric(series, Metric.OFFLINE_RATIO),
+        OFFLINE_ROWS: _metric(series, Metric.OFFLINE_ROWS),
+    }
+    # Runs of before the rows were counted have the questions alone.
+    curves = {panel: lines for panel, lines in curves.items() if _has_points(lines)}
     return _lines("fig6", "Offline ratio over the steps", series, curves, curves.keys())
 
 
@@ -193,8 +200,16 @@ def gates(series: Sequence[Series]) -> Drawn | None:
     curves = {
         "training reward": _metric(named, Metric.REWARD_MEAN),
         "offline ratio": _metric(named, Metric.OFFLINE_RATIO),
+        OFFLINE_ROWS: _metric(named, Metric.OFFLINE_ROWS),
     }
-    return _lines("fig8", "Training reward and offline ratio for the gates γ", named, curves, ("offline ratio",))
+    curves = {panel: lines for panel, lines in curves.items() if panel != OFFLINE_ROWS or _has_points(lines)}
+    return _lines(
+        "fig8", "Training reward and offline ratio for the gates γ", named, curves, curves.keys() - {"training reward"}
+    )
+
+
+def _has_points(lines: Mapping[str, Sequence[Mapping[int, float]]]) -> bool:
+    return any(curve for each in lines.values() for curve in each)
 
 
 def _metric(series: Iterable[Series], metric: str) -> dict[str, list[dict[int, float]]]:
@@ -215,10 +230,10 @@ def _lines(
     averaged: bool = True,
 ) -> Drawn | None:
     """A panel for each entry of `curves`, a line in it for each series; None where there is not a single point."""
-    if not any(curve for panel in curves.values() for each in panel.values() for curve in each):
+    if not any(map(_has_points, curves.values())):
         return None
     with rc_context(STYLE):
-        figure, panels = panels_of(len(curves), 2.6, alike=len(shares) > 1)
+        figure, panels = panels_of(len(curves), 2.6, alike=len(shares) == len(curves) > 1)
         for axes, (panel, lines) in zip(panels, curves.items(), strict=True):
             for index, (label, each) in enumerate(lines.items()):
                 draw_line(axes, each, label, index)

@@ -35,6 +35,22 @@ class Grid:
         rows = sorted(range(len(self.questions)), key=lambda row: _level_order(self.levels[row]))
         return {level: list(group) for level, group in groupby(rows, key=lambda row: self.levels[row])}
 
+    def from_first_sampled(self) -> Grid:
+        """The grid from the first step on at which anything was sampled: epochs of an SFT stage before it do not count.
+
+        As it is where nothing ever was.
+        """
+        sampled = self.steps[~np.isnan(self.accuracy)]
+        if not sampled.size:
+            return self
+        before_Q = ((self.steps > 0) & (self.steps < sampled.min())).sum(axis=1)
+        place_QE = np.arange(self.epochs) + before_Q[:, None]
+        left_QE = np.minimum(place_QE, self.epochs - 1)
+        accuracy = np.where(place_QE < self.epochs, np.take_along_axis(self.accuracy, left_QE, axis=1), np.nan)
+        steps = np.where(place_QE < self.epochs, np.take_along_axis(self.steps, left_QE, axis=1), 0)
+        epochs = int((steps > 0).any(axis=0).sum())
+        return Grid(self.questions, self.levels, accuracy[:, :epochs], steps[:, :epochs])
+
     def take(self, rows: list[int]) -> Grid:
         return Grid(
             [self.questions[row] for row in rows],
@@ -67,8 +83,10 @@ def build(met: Iterable[tuple[int, Question]]) -> Grid:
 def difference(first: Grid, second: Grid) -> Grid:
     """first − second at matched questions and epochs, as far as both have them; sorted by the mean of the two.
 
-    `steps` are the first's.
+    Epochs count from the first step at which a run sampled: GRPO's first after SFT is matched with HPT's first. `steps`
+    are the first's.
     """
+    first, second = first.from_first_sampled(), second.from_first_sampled()
     places = {name: row for row, name in enumerate(second.questions)}
     rows = [row for row, name in enumerate(first.questions) if name in places]
     epochs = min(first.epochs, second.epochs)

@@ -32,10 +32,12 @@ class Metric(StrEnum):
     STEP = "step", "steps done; 0 is before training"
     REWARD_MEAN = "reward/mean", "mean reward of the rollouts"
     OFFLINE_RATIO = "gate/offline_ratio", "share of the questions trained on their demonstration (Figure 6)"
+    OFFLINE_ROWS = "gate/offline_rows", "share of the demonstrations in the rows that train (Figures 6 and 8, by rows)"
     DROPPED = "gate/dropped", "share of the questions that the gate leaves out"
     NO_DEMONSTRATION = "gate/no_demonstration", "share of the questions whose gate fell back, for want of one"
     SOLVED_NONE = "gate/solved_none", "share of the questions that no rollout solves"
     SOLVED_ALL = "gate/solved_all", "share of the questions that every rollout solves"
+    BEST_STEP = "eval/best_step", "step of the best evaluation so far, whose checkpoint is kept (train.keep_best)"
     ENTROPY = "policy/entropy", "entropy of the sampled tokens' distributions, in nats"
     CLIP_FRACTION = "policy/clip_fraction", "share of the rollouts' tokens that the mask sets to 0"
     MISMATCH_MEAN = "policy/rollout_mismatch_mean", "mean distance of the trainer's log-probs from the engine's"
@@ -134,6 +136,11 @@ class RunMetrics:
     @property
     def accuracy(self) -> float:
         return self.final.accuracy
+
+    @property
+    def best_step(self) -> int | None:
+        """Of the best evaluation whose checkpoint is kept; None where `train.keep_best` has kept none."""
+        return next((line[Metric.BEST_STEP] for line in reversed(self.lines) if Metric.BEST_STEP in line), None)
 
     @property
     def tokens_generated(self) -> int:

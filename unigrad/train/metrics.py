@@ -41,6 +41,11 @@ def decision_metrics(groups: Sequence[Group], decisions: Sequence[Decision]) -> 
         Metric.DROPPED: sum(decision.is_dropped for decision in decisions) / count,
         Metric.NO_DEMONSTRATION: sum(decision.fell_back for decision in decisions) / count,
     }
+    offline = sum(decision.beta > 0 for decision in decisions)
+    online = sum(len(group.rollouts) for group, each in zip(groups, decisions, strict=True) if each.alpha > 0)
+    if offline + online:
+        # As the authors count: the batch holds a group's rollouts also where all advantages in it are 0.
+        metrics[Metric.OFFLINE_ROWS] = offline / (offline + online)
     if all(group.rollouts for group in groups):
         metrics[Metric.SOLVED_NONE] = sum(group.solved == 0 for group in groups) / count
         metrics[Metric.SOLVED_ALL] = sum(group.solved == len(group.rollouts) for group in groups) / count

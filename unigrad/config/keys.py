@@ -18,6 +18,7 @@ RESUMABLE_CHANGES = (
     "output_dir",
     "train.save_steps",
     "train.save_total_limit",
+    "train.keep_best",
     "train.eval_steps",
     "train.tensorboard",
     "train.wandb",

@@ -268,6 +268,8 @@ class TrainConfig(Section):
     """A checkpoint every so many steps; 0: off"""
     save_total_limit: Positive | None = 2
     """Checkpoints kept; older ones go once a new one is complete; null: all"""
+    keep_best: bool = False
+    """Save a checkpoint at each evaluation that beats all before it, and keep the best one whatever save_total_limit"""
     eval_steps: NonNegative = 10
     """An evaluation every so many steps, and before the first and after the last; 0: off"""
     tensorboard: bool = True
@@ -325,6 +327,9 @@ class Config(Section):
                 f"train.questions_per_update ({train.questions_per_update}) must divide "
                 f"train.questions_per_step ({train.questions_per_step})"
             )
+        if train.keep_best and not (train.eval_steps and self.data.held_out_sets):
+            lacking = "data.eval is null" if train.eval_steps else "train.eval_steps is 0"
+            raise ValueError(f"train.keep_best: {lacking}, so nothing tells which checkpoint is the best")
         longest = self.data.max_prompt_length + max(self.rollout.max_completion_length, self.held_out_completion_length)
         if self.rollout.max_concurrent_tokens < longest:
             raise ValueError(

@@ -119,10 +119,13 @@ def _needs(
 
 def _disk(config: Config, stages: Sequence[Objective], weights: int) -> Iterator[str]:
     train = config.train
-    if train.save_steps:
-        saves = -(-train.max_steps // train.save_steps)
+    saves = -(-train.max_steps // train.save_steps) if train.save_steps else 0
+    if train.keep_best:
+        saves += -(-train.max_steps // train.eval_steps)
+    if saves:
         # The oldest goes once the new one is complete.
-        kept = saves if train.save_total_limit is None else min(saves, train.save_total_limit + 1)
+        limit = train.save_total_limit
+        kept = saves if limit is None else min(saves, limit + 1 + train.keep_best)
         yield f"{3 * weights / GB:.2f} GB a checkpoint, up to {kept} at once"
     yield f"{weights / GB:.2f} GB the final model"
     if any(stage.samples for stage in stages):

@@ -95,13 +95,15 @@ def checkpoints(run: Path) -> list[tuple[int, Path]]:
     return sorted((step, path) for step, path in found if (path / _STATE_FILE).is_file())
 
 
-def prune(run: Path, keep: int | None) -> None:
-    """Delete all but the newest `keep` checkpoints, and what an interrupted save left behind."""
+def prune(run: Path, keep: int | None, best: int | None = None) -> None:
+    """Delete all but the newest `keep` checkpoints and that of the step `best`, and what an interrupted save left."""
     for partial in run.glob(".*.partial"):
         shutil.rmtree(partial, ignore_errors=True)
     if keep is None:
         return
-    for _, path in checkpoints(run)[:-keep]:
+    for step, path in checkpoints(run)[:-keep]:
+        if step == best:
+            continue
         # Renamed first: a kill within the deletion must not leave half a checkpoint under a checkpoint's name.
         doomed = path.with_name(f".{path.name}.partial")
         with contextlib.suppress(OSError):

@@ -11,7 +11,7 @@ from typing import Any
 from unigrad.hybrid import Objective
 from unigrad.runs.checkpoints import Position, prune, write_atomically
 from unigrad.runs.folder import checkpoint, final_model, write_origin
-from unigrad.runs.metrics import Metric
+from unigrad.runs.metrics import Metric, RunMetrics, mean_accuracy
 from unigrad.runs.records import Records
 from unigrad.runs.rollouts import GateDecision, RolloutLine
 from unigrad.signals import stop_signals
@@ -67,7 +67,8 @@ class Loop:
                 if self.held_out is not None and (last or step % config.eval_steps == 0):
                     evaluated = self._evaluate(step, display)
                 records.metrics({Metric.STEP: step, **taken.metrics, **evaluated})
-                if (config.save_steps and (last or step % config.save_steps == 0)) or stop:
+                is_best = evaluated.get(Metric.BEST_STEP) == step
+                if (config.save_steps and (last or step % config.save_steps == 0)) or stop or is_best:
                     self._save(position)
                 if stop and not last:
                     return stop[0]
@@ -87,7 +88,18 @@ class Loop:
         assert self.held_out is not None
         found = self.held_out.accuracies()
         display.evaluated(step, found)
-        return {key: value for name, each in found.items() for key, value in each.metrics(name).items()}
+        metrics = {key: value for name, each in found.items() for key, value in each.metrics(name).items()}
+        if self.step.config.train.keep_best and step:
+            metrics[Metric.BEST_STEP] = self._best_step(step, mean_accuracy(list(found.values())).accuracy)
+        return metrics
+
+    def _best_step(self, step: int, accuracy: float) -> int:
+        """This step, unless a checkpoint that is kept does as well."""
+        earlier = RunMetrics(self.run)
+        kept = earlier.best_step
+        if kept is None or not checkpoint(self.run, kept).is_dir():
+            return step
+        return kept if earlier.evaluations[kept].accuracy >= accuracy else step
 
     def _save(self, position: Position) -> None:
         policy, config = self.step.policy, self.step.config
@@ -99,7 +111,7 @@ class Loop:
 
         # Weights and two moments of the same size, with a margin for the rest.
         write_atomically(checkpoint(self.run, position.step), write, 3 * self._weight_bytes() + 2**20)
-        prune(self.run, config.train.save_total_limit)
+        prune(self.run, config.train.save_total_limit, RunMetrics(self.run).best_step)
 
     def _weight_bytes(self) -> int:
         return sum(p.numel() * p.element_size() for p in self.step.policy.model.parameters())

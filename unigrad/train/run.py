@@ -15,7 +15,8 @@ from unigrad.plan import plan_lines
 from unigrad.policy import find_architecture
 from unigrad.policy.transformers_api import hide_progress_bars, max_positions
 from unigrad.runs.checkpoints import is_disk_full
-from unigrad.runs.folder import VERDICTS_FILE, final_model, read_environment, write_origin
+from unigrad.runs.folder import VERDICTS_FILE, checkpoint, final_model, read_environment, write_origin
+from unigrad.runs.metrics import RunMetrics
 from unigrad.runs.records import Records
 from unigrad.runs.weights_and_biases import WandbRun, check_installed
 from unigrad.train.build import Build, check_lengths, checked_objectives
@@ -97,10 +98,19 @@ def _train(config: Config, loop: Loop, last_step: int, kept: KeptVerdicts, stack
     display = stack.enter_context(Display(console, config.train.max_steps, last_step + 1))
     stopped_by = loop.go(records, display)
     if stopped_by is None:
-        display.say(f"done: the trained model is in {final_model(folder)}")
+        display.say(f"done: the trained model is in {final_model(folder)}{_best(config, folder)}")
         return 0
     display.say(f"stopped and saved; go on with: unigrad train --resume {folder}")
     return 128 + stopped_by
+
+
+def _best(config: Config, folder: Path) -> str:
+    """Where the best checkpoint is, in words; nothing where none is kept."""
+    measured = RunMetrics(folder)
+    if not config.train.keep_best or (step := measured.best_step) is None:
+        return ""
+    accuracy = measured.evaluations[step].accuracy
+    return f"; the best on the held-out problems, {accuracy:.1%}, is in {checkpoint(folder, step)}"
 
 
 def _summary(config: Config, loop: Loop) -> list[str]:

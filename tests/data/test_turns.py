@@ -111,6 +111,30 @@ def test_the_end_of_a_turn_may_be_the_only_one(tokenizer: PreTrainedTokenizerFas
         encode_demonstration("two", tokenizer, turn_of(prompt_template("plain"), tokenizer))
 
 
+def test_an_end_that_no_template_shows_can_be_named(tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer = made(tokenizer, R1, "<|im_end|>")
+    for name in ("chat", "plain"):
+        template = prompt_template(name)
+        assert turn_of(template, tokenizer).end_id == tokenizer.eos_token_id
+        turn = turn_of(template, tokenizer, "<|im_end|>")
+        end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+        (prepared,) = prepare_problems(
+            [Problem(id="1", problem="2+2?", answer="4", solution="It is two.<eos>")],
+            template,
+            tokenizer,
+            max_prompt_length=99,
+            max_demonstration_length=99,
+            scorer=AtOnce(lambda attempts: [Score(1.0, Verdict(True, None, Reason.RIGHT)) for _ in attempts]),
+            turn=turn,
+        ).problems
+        assert prepared.demonstration is not None
+        assert (prepared.demonstration.text, prepared.demonstration.completion_ids[-1]) == ("It is two.", end)
+        assert (turn.opening, turn.note) == (turn_of(template, tokenizer).opening, None)
+    line = r"data\.end_of_turn: '<\|im_edn\|>' is no token of this model; the nearest is '<\|im_end\|>'\Z"
+    with pytest.raises(ValueError, match=line):
+        turn_of(prompt_template("chat"), tokenizer, "<|im_edn|>")
+
+
 def test_a_marker_that_the_vocabulary_holds_as_a_word(tokenizer: PreTrainedTokenizerFast) -> None:
     tokenizer.add_tokens(["<|im_start|>", "<|im_end|>"])
     tokenizer.chat_template = CHATML

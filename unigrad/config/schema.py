@@ -94,6 +94,8 @@ class DataConfig(Section):
     columns: ColumnsConfig = ColumnsConfig()
     prompt_template: str = "plain"
     """How a problem becomes a prompt: a template's name (listed below) or your own text holding {problem}"""
+    end_of_turn: str | None = None
+    """Token that ends demonstrations and stops rollouts; null: what the chat template writes there, else EOS"""
     max_prompt_length: Positive = 1024
     """Longer prompts (in tokens) are dropped and counted, never cut"""
     max_demonstration_length: Positive | None = None

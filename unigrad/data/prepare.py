@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from unigrad.data.demonstrations import encode_demonstration
 from unigrad.data.templates import PromptTemplate, encode_rendered, render
-from unigrad.data.turns import turn_of
+from unigrad.data.turns import Turn, turn_of
 from unigrad.types import Attempt, Problem, Reason, Scorer, Trajectory, Verdict
 
 if TYPE_CHECKING:
@@ -115,12 +115,13 @@ def prepare_problems(
     max_prompt_length: int,
     max_demonstration_length: int | None,
     scorer: Scorer,
+    turn: Turn | None = None,
 ) -> Prepared:
     """Tokenise, drop what is over the limits (in tokens; nothing is ever cut), and score the demonstrations.
 
     A wrong demonstration stays, with its reward: an imperfect expert is part of the situation. An over-long one leaves
     its problem without a demonstration: cut, it would lose its end token. Without a max_demonstration_length none is
-    looked at.
+    looked at. turn: what demonstrations begin and end with; None: as the template has it.
 
     Raises ValueError where no problem is left.
     """
@@ -131,7 +132,7 @@ def prepare_problems(
         seen = f"the prompts have {min(lengths)} to {max(lengths)}" if lengths else "there were no problems at all"
         raise ValueError(f"no problem is left within a max_prompt_length of {max_prompt_length} tokens: {seen}")
     limit = max_demonstration_length
-    solutions = {} if limit is None else _solutions(kept, template, tokenizer)
+    solutions = {} if limit is None else _solutions(kept, turn or turn_of(template, tokenizer), tokenizer)
     short = {position: each for position, each in solutions.items() if len(each[1]) <= (limit or 0)}
     demonstrations = _scored(short, kept, scorer)
     unsolved = next((position for position, each in demonstrations.items() if not each.solved), None)
@@ -157,10 +158,9 @@ def prompted(problem: Problem, template: PromptTemplate, tokenizer: PreTrainedTo
 
 
 def _solutions(
-    kept: Sequence[PreparedProblem], template: PromptTemplate, tokenizer: PreTrainedTokenizerBase
+    kept: Sequence[PreparedProblem], turn: Turn, tokenizer: PreTrainedTokenizerBase
 ) -> dict[int, tuple[str, tuple[int, ...]]]:
     """By the positions of their problems, the demonstrations as they would train: as text and as ids."""
-    turn = turn_of(template, tokenizer)
     return {
         position: (turn.completion(solution), tuple(encode_demonstration(solution, tokenizer, turn)))
         for position, each in enumerate(kept)

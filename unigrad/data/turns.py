@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from unigrad.data.templates import PLACEHOLDER, PromptTemplate, render, render_chat, user
+from unigrad.errors import nearest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -49,11 +50,19 @@ class Turn:
         return text
 
 
-def turn_of(template: PromptTemplate, tokenizer: PreTrainedTokenizerBase) -> Turn:
-    """The turn that follows `template`'s prompts.
+def turn_of(template: PromptTemplate, tokenizer: PreTrainedTokenizerBase, named: str | None = None) -> Turn:
+    """The turn that follows `template`'s prompts. named: the token that ends it, in place of the template's own.
 
-    Raises ValueError as `render` does.
+    Raises ValueError as `render` does, and on a name that is no token.
     """
+    if named is not None:
+        if named not in tokenizer.get_vocab():
+            close = nearest(named, sorted({*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens}))
+            nearby = f"; the nearest is {close!r}" if close else ""
+            raise ValueError(f"data.end_of_turn: {named!r} is no token of this model{nearby}")
+        own = turn_of(template, tokenizer)
+        ends = tuple(dict.fromkeys((named, *own.ends)))
+        return Turn(own.opening, tokenizer.convert_tokens_to_ids(named), ends)
     eos = tokenizer.eos_token
     if not template.chat:
         return Turn(template.text.rpartition(PLACEHOLDER)[2], tokenizer.eos_token_id, (eos,) if eos else ())

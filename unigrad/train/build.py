@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from unigrad.config import Config
-from unigrad.data import PreparedProblem, PromptTemplate, prepare_problems, prompt_template, turn_of
+from unigrad.data import PreparedProblem, PromptTemplate, Turn, prepare_problems, prompt_template, turn_of
 from unigrad.data.tiny import model_source
 from unigrad.errors import ConfigError
 from unigrad.hybrid import Objective
@@ -63,13 +63,13 @@ class Build:
 
         policy = _load(model_source(config.model.name_or_path) if self.resumed is None else str(self.resumed), config)
         check_lengths(config, policy.max_positions)
-        turn = turn_of(template, policy.tokenizer)
+        turn = turn_of(template, policy.tokenizer, config.data.end_of_turn)
         if turn.note:
             self._say(turn.note)
         if turn.end_id is not None:
             # The engine reads it there, and so does whoever loads the trained model.
             policy.add_end(turn.end_id)
-        prepare = Preparation(policy, template, scorer, config.data.max_prompt_length, self._say)
+        prepare = Preparation(policy, template, turn, scorer, config.data.max_prompt_length, self._say)
         limit = config.max_demonstration_length
         sets = [ProblemSet(prepare(problems, label(each, config), limit), each.weight) for each, problems in train_sets]
         self._check_demonstrations(stages, sets)
@@ -135,6 +135,7 @@ class Preparation:
 
     policy: Policy
     template: PromptTemplate
+    turn: Turn
     scorer: Scorer
     max_prompt_length: int
     say: Callable[[str], None]
@@ -150,6 +151,7 @@ class Preparation:
             max_prompt_length=self.max_prompt_length,
             max_demonstration_length=max_demonstration_length,
             scorer=self.scorer,
+            turn=self.turn,
         )
         for each in prepared.problems:
             self.policy.check_embedded(each.prompt_ids, f"{name}: the prompt of problem {each.problem.id}")

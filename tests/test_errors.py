@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
+from pathlib import Path
+
 import pytest
 
-from unigrad.errors import nearest, one_line
+from unigrad import files
+from unigrad.errors import ConfigError, nearest, one_line
 
 
 @pytest.mark.parametrize(
@@ -36,3 +41,9 @@ def test_without_a_cutoff_some_name_is_always_the_nearest() -> None:
 )
 def test_one_line_of_an_error(error: Exception, line: str) -> None:
     assert one_line(error) == line
+
+
+def test_a_system_without_file_locks_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with pytest.raises(ConfigError, match="unigrad runs on Linux and macOS, on Windows inside WSL"):
+        runpy.run_path(str(Path(files.__file__)))

@@ -48,3 +48,55 @@ def test_too_little_space_is_seen_before_anything_is_written(tmp_path: Path) -> 
     with pytest.raises(checkpoint.NoSpace, match="MiB are free"):
         checkpoint.write_atomically(tmp_path / "checkpoint-1", lambda folder: None, 2**70)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]", "null", "{}", "7", "{", '{"step": 4}',
+        '{"step": 1000000000, "tokens": 1, "stage": 0}', '{"step": 4.0, "tokens": 1, "stage": 0}',
+        '{"step": NaN, "tokens": 1, "stage": 0}', '{"step": "4", "tokens": 1, "stage": 0}',
+        '{"step": 4, "tokens": -5, "stage": 0}', '{"step": 4, "tokens": 1, "stage": true}',
+        '{"step": 4, "tokens": 1, "stage": 0, "more": 1}', "[" * 9999,
+    ],
+)  # fmt: skip
+def test_a_position_that_is_none_is_one_line(tmp_path: Path, text: str) -> None:
+    save(tmp_path, 4)
+    folder = tmp_path / "checkpoint-4"
+    assert checkpoint.damage(folder) is None
+    (folder / "trainer_state.json").write_text(text)
+    reason = checkpoint.damage(folder)
+    assert reason is not None
+    assert reason.startswith(f"{folder}/trainer_state.json")
+    assert "\n" not in reason
+
+
+def test_damaged_checkpoints_after_a_step_stand_in_no_ones_way(tmp_path: Path) -> None:
+    for step in (3, 4, 5):
+        save(tmp_path, step)
+    (tmp_path / "checkpoint-5.damaged").mkdir()
+    checkpoint.set_aside(tmp_path, after=3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint-3", "checkpoint-4.damaged", "checkpoint-5.damaged",
+    ]  # fmt: skip
+    assert (tmp_path / "checkpoint-5.damaged" / "trainer_state.json").is_file()
+
+
+def test_links_in_the_way_are_replaced_and_what_they_lead_to_stays(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "kept").write_text("kept")
+    for name in (".checkpoint-1.partial", "checkpoint-1"):
+        (tmp_path / name).symlink_to(elsewhere)
+    save(tmp_path, 1)
+    assert not (tmp_path / "checkpoint-1").is_symlink()
+    assert checkpoint.damage(tmp_path / "checkpoint-1") is None
+    assert (elsewhere / "kept").read_text() == "kept"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-1", "elsewhere"]
+
+
+def test_a_file_in_the_way_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-1").write_text("a user's")
+    with pytest.raises(FileExistsError, match="checkpoint-1 is a file, where a folder is to be saved"):
+        save(tmp_path, 1)
+    assert (tmp_path / "checkpoint-1").read_text() == "a user's"

@@ -20,6 +20,8 @@ def run(arguments: list[str]) -> int:
     options = vars(parser(recipe if {"-h", "--help"} & set(arguments) else None).read(arguments, KEYS_FOLLOW))
     resume, recipe, dry_run = options.pop("resume"), options.pop("recipe"), options.pop("dry_run")
     plan = options.pop("plan")
+    if resume == "":
+        raise ConfigError("--resume '': give the folder of the run to go on with")
     if resume and recipe:
         raise ConfigError(f"--resume {resume} takes its configuration from the run; leave out the recipe {recipe!r}")
     config = _resumed_config(resume, options) if resume else load_config(recipe or DEFAULT_RECIPE, options)

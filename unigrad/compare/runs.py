@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from io import BufferedWriter
 
 from unigrad.compare.plan import PlannedRun
 from unigrad.errors import ConfigError
+from unigrad.files import lock
 from unigrad.live import clock
 from unigrad.runs.metrics import RunMetrics, measure
 from unigrad.signals import stop_signals
@@ -122,7 +122,7 @@ def _start(run: PlannedRun, threads: int, gpu: str | None) -> _Child:
 def _locked_log(run: PlannedRun) -> BufferedWriter:
     log = run.log.open("ab")
     try:
-        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(log)
     except BlockingIOError:
         log.close()
         raise ConfigError(

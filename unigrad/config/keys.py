@@ -16,6 +16,7 @@ from unigrad.errors import ConfigError, nearest
 
 RESUMABLE_CHANGES = (
     "output_dir",
+    "model.save_dtype",
     "train.save_steps",
     "train.save_total_limit",
     "train.keep_best",

@@ -20,6 +20,8 @@ class ModelConfig(Section):
     """The policy to train: a hub id, a folder, a .gguf file, or `tiny`, the embedded base model"""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the forward pass; the trained weights stay float32. auto: bfloat16 on cuda, else float32"""
+    save_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of the weights in final/: float32, as trained, or half of that; checkpoints stay as trained"""
     device: str = "auto"
     """cuda, mps, cpu, or auto: the first of these that is there"""
     attn_implementation: str | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unigrad.errors import ConfigError
+from unigrad.files import lock
 
 SETTINGS_FILE = "settings.json"
 RESULTS_FILE = "results.json"
@@ -56,7 +56,7 @@ def locked(folder: Path) -> Iterator[None]:
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(handle)
         except BlockingIOError:
             raise ConfigError(f"another process evaluates into {folder}; wait for its end or give --out") from None
         yield

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from unigrad.batch import MicroBatch
 from unigrad.policy import transformers_api
 from unigrad.policy.logprobs import token_logprobs
+from unigrad.policy.saving import save_pretrained
 from unigrad.policy.value_head import ValueHead
 
 
@@ -130,10 +131,13 @@ class Policy(nn.Module):
                 "take the token out of the tokenizer"
             )
 
-    def save_pretrained(self, path: str | Path) -> None:
-        """Model, generation config and tokenizer, as `AutoModelForCausalLM` and `AutoTokenizer` load them."""
-        self.model.save_pretrained(path)
-        self.tokenizer.save_pretrained(path)
+    def save_pretrained(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
+        """Model, generation config and tokenizer, as `AutoModelForCausalLM` and `AutoTokenizer` load them.
+
+        dtype: the precision of the weights in the files; None: that in which they are trained. Raises
+        FloatingPointError where it cannot hold one of them.
+        """
+        save_pretrained(self.model, self.tokenizer, Path(path), dtype)
 
     def _hidden(self, input_PL: Tensor) -> Tensor:
         # transformers checkpoints layers in training mode only, and then also takes their cache away, which would break

@@ -10,11 +10,17 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from unigrad.errors import one_line
+from unigrad.files import read_json
+from unigrad.runs.checksums import check_seal, is_sealed
 from unigrad.runs.folder import checkpoint_step
 
 _STATE_FILE = "trainer_state.json"
+_DAMAGED = ".damaged"
 
 
 class NoSpace(OSError):
@@ -25,10 +31,12 @@ def write_atomically(target: Path, write: Callable[[Path], None], expected_bytes
     """Let `write` fill a temporary folder beside `target`, sync it to the disk, then rename it to `target`.
 
     A kill at any moment leaves `target` as it was. Raises NoSpace if less than `expected_bytes` are free, or the disk
-    fills up meanwhile.
+    fills up meanwhile, and OSError where `target` is something else than a folder.
     """
+    if target.exists() and not target.is_dir():
+        raise FileExistsError(f"{target} is a file, where a folder is to be saved")
     temporary = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
+    _remove(temporary)
     free = shutil.disk_usage(target.parent).free
     if free < expected_bytes:
         raise NoSpace(
@@ -41,15 +49,27 @@ def write_atomically(target: Path, write: Callable[[Path], None], expected_bytes
             if path.is_file():
                 _sync(path)
         _sync(temporary)
+        # Renamed first: nothing half deleted stands under the target's name.
+        old = target.with_name(f".{target.name}.old.partial")
+        _remove(old)
         if target.exists():
-            shutil.rmtree(target)
+            target.rename(old)
         temporary.rename(target)
         _sync(target.parent)
+        _remove(old)
     except Exception as error:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
         if is_disk_full(error):
             raise NoSpace(f"no space left while saving {target}: {error}") from error
         raise
+
+
+def _remove(path: Path) -> None:
+    """A folder of ours, or whatever else bears its name; what a link leads to stays."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -86,13 +106,55 @@ class Position:
 
     @classmethod
     def read(cls, checkpoint: Path) -> Self:
-        return cls(**json.loads((checkpoint / _STATE_FILE).read_text(encoding="utf-8")))
+        """Raises ValueError, one line naming the file, where it holds no position."""
+        return cls(**read_json(checkpoint / _STATE_FILE, _STATE).model_dump())
+
+
+class _State(BaseModel):
+    """A position in its file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    step: Annotated[int, Field(ge=0, lt=2**63)]
+    tokens: Annotated[int, Field(ge=0, lt=2**63)]
+    stage: Annotated[int, Field(ge=0, lt=2**63)]
+
+
+_STATE = TypeAdapter(_State)
+
+
+def damage(checkpoint: Path) -> str | None:
+    """What keeps a run from going on with this checkpoint, file and reason in one line; None where nothing does.
+
+    Reads every byte of it, but for one of an earlier unigrad, which has no checksums.
+    """
+    try:
+        if (step := Position.read(checkpoint).step) != checkpoint_step(checkpoint):
+            return f"{checkpoint / _STATE_FILE} is of step {step}, not of the step that its folder is named for"
+        if is_sealed(checkpoint):
+            check_seal(checkpoint)
+    except (ValueError, OSError) as error:
+        return one_line(error)
+    return None
+
+
+def set_aside(run: Path, after: int) -> None:
+    """Rename the checkpoints of the steps after `after`, which are damaged, so that none stands in a new one's way."""
+    for step, path in checkpoint_folders(run):
+        if step > after:
+            aside = path.with_name(path.name + _DAMAGED)
+            _remove(aside)
+            path.rename(aside)
+
+
+def checkpoint_folders(run: Path) -> list[tuple[int, Path]]:
+    """All that bear a checkpoint's name, by step, oldest first."""
+    return sorted((step, path) for path in run.iterdir() if (step := checkpoint_step(path)) is not None)
 
 
 def checkpoints(run: Path) -> list[tuple[int, Path]]:
-    """The run's complete checkpoints by step, oldest first."""
-    found = [(step, path) for path in run.iterdir() if (step := checkpoint_step(path)) is not None]
-    return sorted((step, path) for step, path in found if (path / _STATE_FILE).is_file())
+    """The run's complete checkpoints by step, oldest first; whether their files are whole, `damage` says."""
+    return [(step, path) for step, path in checkpoint_folders(run) if (path / _STATE_FILE).is_file()]
 
 
 def prune(run: Path, keep: int | None, best: int | None = None) -> None:

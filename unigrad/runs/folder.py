@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from unigrad.config import Config
-from unigrad.files import replace_json, replace_text
+from unigrad.files import read_json, replace_json, replace_text
 from unigrad.versions import environment
 
 CONFIG_FILE = "config.yaml"
 """The effective configuration, in the run's folder and in each of its checkpoints."""
 ENVIRONMENT_FILE = "environment.json"
 """Beside each of them: what it ran on."""
+INPUTS_FILE = "inputs.json"
+"""Fingerprints of the problems that the run began with."""
 METRICS_FILE = "metrics.jsonl"
 ROLLOUTS_FOLDER = "rollouts"
 TENSORBOARD_FOLDER = "tensorboard"
 VERDICTS_FILE = "verdicts.jsonl"
 WANDB_ID_FILE = "wandb-run-id"
 _FINAL = "final"
+_INPUTS = TypeAdapter(dict[str, str])
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
@@ -68,6 +74,17 @@ def write_origin(folder: Path, config: Config) -> None:
     # Replaced whole: a run killed here must still be one that can be resumed.
     replace_text(folder / CONFIG_FILE, config.dump())
     replace_json(folder / ENVIRONMENT_FILE, environment())
+
+
+def write_inputs(run: Path, fingerprints: Mapping[str, str]) -> None:
+    """The fingerprint of what each of these keys names; what is there of other keys stays."""
+    replace_json(run / INPUTS_FILE, {**read_inputs(run), **fingerprints})
+
+
+def read_inputs(run: Path) -> dict[str, str]:
+    """What `write_inputs` wrote; empty where that is gone. Raises ValueError, in one line, for anything else."""
+    file = run / INPUTS_FILE
+    return read_json(file, _INPUTS) if file.exists() else {}
 
 
 def read_environment(folder: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
+from unigrad.errors import ConfigError
 from unigrad.files import json_lines, replace_text
 from unigrad.runs.folder import METRICS_FILE, ROLLOUTS_FOLDER, TENSORBOARD_FOLDER, rollouts_file
 from unigrad.runs.metrics import Metric
@@ -55,5 +56,10 @@ class Records:
 def _forget_from(path: Path, step: int) -> None:
     """Keep the lines of the steps before `step`; a line cut off by a kill goes too."""
     if path.is_file():
-        kept = [line for line in json_lines(path) if line[Metric.STEP] < step]
+        kept = []
+        for number, line in enumerate(json_lines(path), start=1):
+            if not isinstance(line, dict) or type(line.get(Metric.STEP)) is not int:
+                raise ConfigError(f"{path}, line {number}: not an object with a whole number as its {Metric.STEP}")
+            if line[Metric.STEP] < step:
+                kept.append(line)
         replace_text(path, "".join(json.dumps(line) + "\n" for line in kept))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from unigrad.config import Config
+from unigrad.config import Config, SourceConfig
 from unigrad.data import PreparedProblem, PromptTemplate, Turn, prepare_problems, prompt_template, turn_of
 from unigrad.data.tiny import model_source
 from unigrad.errors import ConfigError
@@ -26,7 +26,7 @@ from unigrad.train.loop import Loop
 from unigrad.train.objectives import objectives
 from unigrad.train.optimizer import build_optimizer
 from unigrad.train.pieces import TokenTexts
-from unigrad.train.problem_sets import held_out_problems, label, training_problems
+from unigrad.train.problem_sets import check_inputs, fingerprint, held_out_problems, label, training_problems
 from unigrad.train.questions import ProblemSet, Questions
 from unigrad.train.step import Step, mixed_seed
 from unigrad.types import Problem, Scorer
@@ -60,6 +60,7 @@ class Build:
         train_sets = [(each, training_problems(each, config)) for each in config.data.train_sets]
         measured = config.data.held_out_sets if config.train.eval_steps else ()
         held_out = [(each.name, held_out_problems(each, config)) for each in measured]
+        inputs = self._inputs(train_sets, [problem for _, problems in held_out for problem in problems])
 
         policy = _load(model_source(config.model.name_or_path) if self.resumed is None else str(self.resumed), config)
         check_lengths(config, policy.max_positions)
@@ -83,6 +84,8 @@ class Build:
         optimizer = build_optimizer(policy.parameters(), config.train)
         resumed = self.resumed
         start = Position() if resumed is None else load_state(resumed, optimizer, policy)
+        if start.stage >= len(stages):
+            raise ValueError(f"{resumed} is of stage {start.stage} of a method that has {len(stages)}, counted from 0")
         return Loop(
             run=self.folder,
             step=Step(
@@ -97,6 +100,7 @@ class Build:
             ),
             stages=stages,
             start=start,
+            inputs=inputs,
             held_out=HeldOut(
                 sets=evaluated,
                 engine=engine,
@@ -111,6 +115,22 @@ class Build:
 
     def _say(self, line: str) -> None:
         self.console.print(line, markup=False, soft_wrap=True)
+
+    def _inputs(
+        self, train_sets: Sequence[tuple[SourceConfig, Sequence[Problem]]], evaluated: Sequence[Problem]
+    ) -> dict[str, str]:
+        """The fingerprints by key. Raises ConfigError where the run goes on and began with others."""
+        data = self.config.data
+        inputs = {"data.train": fingerprint(problem for _, problems in train_sets for problem in problems)}
+        if evaluated:
+            inputs["data.eval"] = fingerprint(evaluated)
+        if self.resumed is not None:
+            paths = {
+                "data.train": ", ".join(each.path for each in data.train_sets),
+                "data.eval": ", ".join(each.path for each in data.held_out_sets),
+            }
+            check_inputs(self.folder, inputs, paths)
+        return inputs
 
     def _scorer(self) -> Scorer:
         verify = self.config.verify

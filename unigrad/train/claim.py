@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from unigrad.config import RESUMABLE_CHANGES, Config, changed_keys, load_config
 from unigrad.errors import ConfigError
 from unigrad.hybrid import method
-from unigrad.runs.checkpoints import checkpoints
-from unigrad.runs.folder import CONFIG_FILE, is_started
+from unigrad.runs.checkpoints import checkpoint_folders, checkpoints, damage
+from unigrad.runs.checksums import CHECKSUMS_FILE, is_sealed
+from unigrad.runs.folder import CONFIG_FILE, final_model, is_started
 
 
-def fresh(config: Config, folder: Path) -> tuple[int, None]:
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """From where a run goes on. checkpoint: None where it begins. notes: what is to be said of that, by the line."""
+
+    step: int = 0
+    checkpoint: Path | None = None
+    notes: tuple[str, ...] = ()
+
+
+def fresh(config: Config, folder: Path) -> Claim:
     """Raises ConfigError where the folder cannot hold a new run."""
     if is_started(folder):
         raise ConfigError(
@@ -20,17 +31,18 @@ def fresh(config: Config, folder: Path) -> tuple[int, None]:
         )
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"output_dir {folder} is a file, not a folder")
-    return 0, None
+    return Claim()
 
 
-def resume_point(config: Config, folder: Path) -> tuple[int, Path | None]:
-    """The last saved step and its checkpoint, the newest complete one; (0, None) where there is none.
+def resume_point(config: Config, folder: Path) -> Claim:
+    """The newest whole checkpoint, and what is wrong with the newer ones; none where nothing is called a checkpoint.
 
-    Raises ConfigError on a change that a resumed run cannot take.
+    Raises ConfigError where none of several is whole, and on a change that a resumed run cannot take.
     """
-    found = checkpoints(folder)
-    saved = found[-1][1] / CONFIG_FILE if found else folder / CONFIG_FILE
-    before = load_config(str(saved))
+    if final_model(folder).exists() and not final_model(folder).is_dir():
+        raise ConfigError(f"--resume {folder}: {final_model(folder)} is a file, where the trained model is to be saved")
+    claim = _newest_whole(folder)
+    before = load_config(str((claim.checkpoint or folder) / CONFIG_FILE))
     ignoring: tuple[str, ...] = RESUMABLE_CHANGES
     if config.train.lr_scheduler_type == "constant" and not method(config.method.name).follows_progress:
         ignoring = (*ignoring, "train.max_steps", "train.max_tokens")
@@ -40,14 +52,32 @@ def resume_point(config: Config, folder: Path) -> tuple[int, Path | None]:
         raise ConfigError(
             f"--resume {folder}: {changed[0]} was {old!r} and is now {new!r}; a resumed run keeps its config"
         )
-    if not found:
-        return 0, None
-    step, path = found[-1]
-    if step > config.train.max_steps:
+    if claim.step > config.train.max_steps:
         raise ConfigError(
-            f"--resume {folder}: it stands at step {step}, past train.max_steps = {config.train.max_steps}"
+            f"--resume {folder}: it stands at step {claim.step}, past train.max_steps = {config.train.max_steps}"
         )
-    return step, path
+    return claim
+
+
+def _newest_whole(folder: Path) -> Claim:
+    damages: list[str] = []
+    for step, path in reversed(checkpoint_folders(folder)):
+        reason = damage(path)
+        if reason is None:
+            notes = [f"{each}; going on from {path}, and it is put aside" for each in damages]
+            if not is_sealed(path):
+                notes.append(f"{path} has no {CHECKSUMS_FILE}, as an earlier unigrad wrote it: its files go unchecked")
+            return Claim(step, path, tuple(notes))
+        damages.append(reason)
+    if damages:
+        raise ConfigError(f"--resume {folder}: no checkpoint is whole: {damages[0]}; move it away to begin anew")
+    return Claim()
+
+
+def without(folder: Path, broken: Path) -> str:
+    """What is left to go on with but for this checkpoint, in words."""
+    left = [path for _, path in checkpoints(folder) if path != broken]
+    return f"move {broken} away to go on from {left[-1]}" if left else f"move {broken} away to begin anew"
 
 
 def last_good(folder: Path) -> str:

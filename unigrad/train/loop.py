@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from unigrad.hybrid import Objective
-from unigrad.runs.checkpoints import Position, prune, write_atomically
+from unigrad.runs.checkpoints import NoSpace, Position, prune, write_atomically
+from unigrad.runs.checksums import seal
 from unigrad.runs.folder import checkpoint, final_model, write_origin
 from unigrad.runs.metrics import Metric, RunMetrics, mean_accuracy
 from unigrad.runs.records import Records
@@ -23,57 +27,98 @@ from unigrad.train.step import Step, Taken
 from unigrad.types import Trajectory
 
 
+@dataclass(slots=True)
+class _Standing:
+    """Where a run is. saved: the last step with a checkpoint. is_whole: the weights are those of `position`."""
+
+    position: Position
+    saved: int
+    is_whole: bool = True
+
+    def leave(self) -> None:
+        """The weights are about to move."""
+        self.is_whole = False
+
+    def arrive(self, position: Position) -> None:
+        self.position, self.is_whole = position, True
+
+
 @dataclass(frozen=True, kw_only=True)
 class Loop:
     """A run, ready to go: everything it needs is built, checked and handed in.
 
-    held_out: None where nothing is evaluated. texts: cuts the rollouts into tokens for the rollout files; None leaves
-    the tokens out.
+    inputs: the fingerprints of what it reads, by key. held_out: None where nothing is evaluated. texts: cuts the
+    rollouts into tokens for the rollout files; None leaves the tokens out.
     """
 
     run: Path
     step: Step
     stages: Sequence[Objective]
     start: Position
+    inputs: Mapping[str, str]
     held_out: HeldOut | None
     texts: TokenTexts | None
 
     def go(self, records: Records, display: Display) -> int | None:
         """Take the steps after `start`. Returns None when done, or the number of the signal that stopped it after the
-        step in flight, saved. Raises NoSpace when a checkpoint cannot be written."""
+        step in flight, saved.
+
+        Whatever a step raises is raised again, once the last finished step is saved, where its weights are still whole
+        and fit: they are not after a FloatingPointError. Raises NoSpace when a checkpoint cannot be written.
+        """
+        standing = _Standing(self.start, saved=self.start.step)
+        hook = self.step.optimizer.register_step_pre_hook(lambda *_: standing.leave())
+        try:
+            with stop_signals(second_acts=True) as stop:
+                self._go(standing, stop, records, display)
+            if not self._is_done(standing.position):
+                return stop[0]
+            self._save_final()
+        except (FloatingPointError, NoSpace):
+            raise
+        except Exception:
+            if standing.is_whole and standing.saved < standing.position.step:
+                with contextlib.suppress(OSError):  # what happened first is what is to be said
+                    self._save(standing)
+            raise
+        finally:
+            hook.remove()
+        return None
+
+    def _go(self, standing: _Standing, stop: Sequence[int], records: Records, display: Display) -> None:
+        """Step after step, until the run is done or asked to stop."""
         config = self.step.config.train
         if self.start.step == 0 and self.held_out is not None:
             records.metrics({Metric.STEP: 0, **self._evaluate(0, display)})
-        position = self.start
-        with stop_signals(second_acts=True) as stop:
-            while not self._is_done(position):
-                progress = self._progress(position)
-                stage = next((i for i, each in enumerate(self.stages) if progress < each.until), len(self.stages) - 1)
-                if stage != position.stage:
-                    self.step.optimizer.state.clear()
-                step = position.step + 1
-                taken = self.step.take(step, self.stages[stage], progress)
-                records.rollouts(step, _rollout_lines(taken, self.texts))
-                tokens = taken.metrics[Metric.TOKENS_GENERATED] + taken.metrics[Metric.TOKENS_TRAINED]
-                display.stepped(
-                    step,
-                    taken.metrics.get(Metric.REWARD_MEAN),
-                    taken.metrics[Metric.OFFLINE_RATIO],
-                    tokens / taken.metrics[Metric.TIME_STEP],
-                )
-                position = Position(step, position.tokens + tokens, stage)
-                last = self._is_done(position)
-                evaluated = {}
+        while not self._is_done(standing.position):
+            position = standing.position
+            progress = self._progress(position)
+            stage = next((i for i, each in enumerate(self.stages) if progress < each.until), len(self.stages) - 1)
+            if stage != position.stage:
+                self.step.optimizer.state.clear()
+            step = position.step + 1
+            taken = self.step.take(step, self.stages[stage], progress)
+            records.rollouts(step, _rollout_lines(taken, self.texts))
+            tokens = taken.metrics[Metric.TOKENS_GENERATED] + taken.metrics[Metric.TOKENS_TRAINED]
+            display.stepped(
+                step,
+                taken.metrics.get(Metric.REWARD_MEAN),
+                taken.metrics[Metric.OFFLINE_RATIO],
+                tokens / taken.metrics[Metric.TIME_STEP],
+            )
+            standing.arrive(Position(step, position.tokens + tokens, stage))
+            last = self._is_done(standing.position)
+            evaluated = {}
+            try:
                 if self.held_out is not None and (last or step % config.eval_steps == 0):
                     evaluated = self._evaluate(step, display)
+            finally:
                 records.metrics({Metric.STEP: step, **taken.metrics, **evaluated})
-                is_best = evaluated.get(Metric.BEST_STEP) == step
-                if (config.save_steps and (last or step % config.save_steps == 0)) or stop or is_best:
-                    self._save(position)
-                if stop and not last:
-                    return stop[0]
-        write_atomically(final_model(self.run), self.step.policy.save_pretrained, self._weight_bytes() + 2**20)
-        return None
+            is_best = evaluated.get(Metric.BEST_STEP) == step
+            if (config.save_steps and (last or step % config.save_steps == 0)) or stop or is_best:
+                self._save(standing)
+            if stop:
+                return
 
     def _is_done(self, position: Position) -> bool:
         config = self.step.config.train
@@ -101,17 +146,27 @@ class Loop:
             return step
         return kept if earlier.evaluations[kept].accuracy >= accuracy else step
 
-    def _save(self, position: Position) -> None:
-        policy, config = self.step.policy, self.step.config
+    def _save(self, standing: _Standing) -> None:
+        policy, config, position = self.step.policy, self.step.config, standing.position
 
         def write(folder: Path) -> None:
             policy.save_pretrained(folder)
             write_origin(folder, config)
             write_state(folder, self.step.optimizer, policy, position)
+            seal(folder)
 
         # Weights and two moments of the same size, with a margin for the rest.
         write_atomically(checkpoint(self.run, position.step), write, 3 * self._weight_bytes() + 2**20)
+        standing.saved = position.step
         prune(self.run, config.train.save_total_limit, RunMetrics(self.run).best_step)
+
+    def _save_final(self) -> None:
+        dtype = getattr(torch, self.step.config.model.save_dtype)
+        write_atomically(
+            final_model(self.run),
+            lambda folder: self.step.policy.save_pretrained(folder, dtype),
+            self._weight_bytes() + 2**20,
+        )
 
     def _weight_bytes(self) -> int:
         return sum(p.numel() * p.element_size() for p in self.step.policy.model.parameters())

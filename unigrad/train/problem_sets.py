@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
 
 from unigrad.config import Config, HeldOutConfig, SourceConfig, set_name
 from unigrad.data import load_problems, of_levels
 from unigrad.data.tiny import tiny_problems
+from unigrad.errors import ConfigError
 from unigrad.evaluate.suites import TINY
+from unigrad.runs.folder import INPUTS_FILE, read_inputs
 from unigrad.types import Problem
 
 
@@ -46,6 +53,34 @@ def held_out_problems(source: HeldOutConfig, config: Config) -> list[Problem]:
         columns=_columns(config) | source.columns.model_dump(exclude_none=True),
         limit=data.max_eval_problems,
     )
+
+
+def fingerprint(problems: Iterable[Problem]) -> str:
+    """A digest of everything that was read of these problems, and of their order."""
+    digest = hashlib.sha256()
+    for problem in problems:
+        values = [getattr(problem, field.name) for field in fields(problem)]
+        digest.update(json.dumps(values, default=_plain).encode())
+    return digest.hexdigest()[:16]
+
+
+def check_inputs(run: Path, fingerprints: Mapping[str, str], paths: Mapping[str, str]) -> None:
+    """Raises ConfigError where a key's problems are not those that the run began with; they lie at its path."""
+    began_with = read_inputs(run)
+    for key, now in fingerprints.items():
+        if began_with.get(key, now) != now:
+            raise ConfigError(
+                f"--resume {run}: {key} = {paths[key]} no longer holds the problems that the run began with "
+                f"(fingerprint {began_with[key]}, now {now}); bring them back, or delete {run / INPUTS_FILE} to go on "
+                "with these"
+            )
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has not: of columns that only a user's reward function reads."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    return value.tolist() if hasattr(value, "tolist") else type(value).__name__
 
 
 def label(source: SourceConfig, config: Config) -> str:

@@ -10,17 +10,24 @@ from rich.console import Console
 from unigrad.config import Config
 from unigrad.data import prompt_template
 from unigrad.data.tiny import model_source
-from unigrad.errors import ConfigError, one_line
+from unigrad.errors import ConfigError, UserCodeError, one_line
 from unigrad.plan import plan_lines
 from unigrad.policy import find_architecture
 from unigrad.policy.transformers_api import hide_progress_bars, max_positions
-from unigrad.runs.checkpoints import is_disk_full
-from unigrad.runs.folder import VERDICTS_FILE, checkpoint, final_model, read_environment, write_origin
+from unigrad.runs.checkpoints import set_aside
+from unigrad.runs.folder import (
+    VERDICTS_FILE,
+    checkpoint,
+    final_model,
+    read_environment,
+    write_inputs,
+    write_origin,
+)
 from unigrad.runs.metrics import RunMetrics
 from unigrad.runs.records import Records
 from unigrad.runs.weights_and_biases import WandbRun, check_installed
 from unigrad.train.build import Build, check_lengths, checked_objectives
-from unigrad.train.claim import fresh, last_good, resume_point
+from unigrad.train.claim import Claim, fresh, last_good, resume_point, without
 from unigrad.train.loop import Loop
 from unigrad.train.progress import Display
 from unigrad.verify.kept import KeptVerdicts
@@ -36,7 +43,10 @@ def run(config: Config, *, resume: Path | None = None, dry_run: bool = False) ->
     # Its bars over the shards of each checkpoint would tear ours apart.
     hide_progress_bars()
     folder = resume or Path(config.output_dir)
-    last_step, resumed = resume_point(config, folder) if resume else fresh(config, folder)
+    claim = resume_point(config, folder) if resume else fresh(config, folder)
+    resumed = claim.checkpoint
+    for line in claim.notes:
+        console.print(line, markup=False, soft_wrap=True)
     if config.train.wandb:
         check_installed()
     kept = KeptVerdicts()
@@ -47,7 +57,8 @@ def run(config: Config, *, resume: Path | None = None, dry_run: bool = False) ->
             loop = Build(config, folder, resumed, kept, console, stack).loop()
             moved = changed(read_environment(resumed)) if resumed else []
         except (ValueError, OSError) as error:
-            raise ConfigError(one_line(error)) from error
+            advice = f"; {without(folder, resumed)}" if resumed and str(resumed) in str(error) else ""
+            raise ConfigError(one_line(error) + advice) from error
         for line in _summary(config, loop):
             console.print(line, markup=False, soft_wrap=True)
         for line in moved:
@@ -56,12 +67,15 @@ def run(config: Config, *, resume: Path | None = None, dry_run: bool = False) ->
             console.print("dry run: everything checks; nothing was written", markup=False)
             return 0
         try:
-            return _train(config, loop, last_step, kept, stack, console)
+            return _train(config, loop, claim, kept, stack, console)
         except (OSError, FloatingPointError) as error:
-            if isinstance(error, OSError) and not is_disk_full(error):
-                raise
-            console.print(f"unigrad: error: {error}; {last_good(folder)}", markup=False, soft_wrap=True)
+            console.print(f"unigrad: error: {one_line(error)}; {last_good(folder)}", markup=False, soft_wrap=True)
             return 1
+        except Exception as error:
+            # It is shown with its traceback; this is to be the last line of that.
+            shown = error.__cause__ if isinstance(error, UserCodeError) and error.__cause__ else error
+            shown.add_note(last_good(folder))
+            raise
 
 
 def show_plan(config: Config) -> int:
@@ -86,11 +100,13 @@ def show_plan(config: Config) -> int:
     return 0
 
 
-def _train(config: Config, loop: Loop, last_step: int, kept: KeptVerdicts, stack: ExitStack, console: Console) -> int:
-    folder = loop.run
+def _train(config: Config, loop: Loop, claim: Claim, kept: KeptVerdicts, stack: ExitStack, console: Console) -> int:
+    folder, last_step = loop.run, claim.step
     wandb = WandbRun(folder, config) if config.train.wandb else None
     folder.mkdir(parents=True, exist_ok=True)
     write_origin(folder, config)
+    write_inputs(folder, loop.inputs)
+    set_aside(folder, after=last_step)
     kept.write_to(folder / VERDICTS_FILE)
     first_step = last_step + 1 if last_step else 0
     records = Records(folder, first_step, config.train.tensorboard, wandb)

@@ -25,6 +25,10 @@ class UserCodeError(Exception):
         return "".join(traceback.format_exception(type(cause), cause, trace)).rstrip()
 
 
+class RewardError(ValueError):
+    """A reward function asks for what there is not, or returned what is no reward: one line that names it."""
+
+
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.0) -> str | None:
     """The likeliest of the `known` names; None where none is as similar (0 to 1) as `cutoff`, or there is none."""
     return next(iter(difflib.get_close_matches(name, [*known], n=1, cutoff=cutoff)), None)

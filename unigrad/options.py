@@ -17,6 +17,15 @@ Aggregation = Literal["token_mean", "sequence_mean", "constant", "token_sum"]
 AGGREGATIONS: tuple[str, ...] = get_args(Aggregation)
 INFINITY = math.inf
 
+SOLVED_AT = 1.0
+"""The reward at which a completion counts as solved, unless `method.solved_at` says another."""
+_TOLERANCE = 1e-6
+
+
+def least_solved(solved_at: float = SOLVED_AT) -> float:
+    """The least reward that counts as solved at `solved_at`: rounding, as in 0.7 + 0.2 + 0.1, takes nothing away."""
+    return solved_at - _TOLERANCE * max(abs(solved_at), 1.0)
+
 
 @dataclass(frozen=True)
 class Option:

@@ -53,5 +53,5 @@ def import_module(name: str, what: str) -> ModuleType:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise ValueError(f"{what}: {error}, neither installed nor in {here}") from error
         raise UserCodeError from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserCodeError from error

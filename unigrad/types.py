@@ -26,7 +26,10 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the verifier says of one completion: v(τ) of Eq. 7, what it read as the answer, and why."""
+    """What the verifier says of one completion: v(τ) of Eq. 7, what it read as the answer, and why.
+
+    correct: for a user's reward function, whether the reward reaches `method.solved_at`.
+    """
 
     correct: bool
     extracted: str | None
@@ -57,14 +60,28 @@ class Attempt:
     completion: str
     truncated: bool = False
     """It ended because its length ran out."""
+    completion_ids: tuple[int, ...] = ()
+    """As of `Trajectory`."""
+
+
+@dataclass(slots=True, kw_only=True)
+class TrainerState:
+    """Where a run stands, by TRL's names, for reward functions that ask: how many steps are done, and of how many."""
+
+    global_step: int = 0
+    max_steps: int
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """R(τ) of Eq. 7, or of a user's reward function, and why."""
+    """R(τ) of Eq. 7, or of a user's reward functions, and why.
+
+    parts: of several functions, what each gave before its weight, by its name; None where it does not apply.
+    """
 
     reward: float
     verdict: Verdict
+    parts: Mapping[str, float | None] = field(default_factory=dict)
 
 
 class Scorer(Protocol):
@@ -82,7 +99,7 @@ class Trajectory:
     """A completion of a prompt with its score: a rollout, or a demonstration (then `rollout_logprobs` is None).
 
     `completion_ids` are exactly the ids that were sampled (or the demonstration's), the end token included; `text` is
-    what they say before it, special tokens included.
+    what they say before it, special tokens included. `reward_parts`: see `Score`.
     """
 
     prompt_ids: tuple[int, ...]
@@ -92,6 +109,7 @@ class Trajectory:
     truncated: bool
     reward: float
     verdict: Verdict
+    reward_parts: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def on_policy(self) -> bool:
@@ -99,8 +117,8 @@ class Trajectory:
 
     @property
     def solved(self) -> bool:
-        """A full reward. Partial credit of a user's reward function does not count as solved."""
-        return self.reward >= 1.0
+        """Whether its reward reaches `method.solved_at`: what gate, metrics and ±1 advantages alike mean by it."""
+        return self.verdict.correct
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,15 @@ from pydantic import Field, create_model, field_validator, model_validator
 
 from unigrad.config.algorithm import AlgorithmConfig, algorithm_section
 from unigrad.config.section import NonNegative, Positive, Section, Share, with_options
-from unigrad.options import METHOD_OPTIONS, all_options
+from unigrad.options import METHOD_OPTIONS, SOLVED_AT, all_options
 from unigrad.types import NoBox
+
+
+def comma_separated(value: Any) -> Any:
+    """The parts of a text; anything else as it is, a number alone as one of its kind."""
+    if isinstance(value, str):
+        return tuple(filter(None, map(str.strip, value.split(","))))
+    return (value,) if isinstance(value, int | float) else value
 
 
 class ModelConfig(Section):
@@ -201,6 +208,27 @@ class VerifyConfig(Section):
     """What a completion without a box is: last_number reads its last number or option, wrong as for the authors"""
     reward_function: str | None = None
     """Your own reward, `package.module.function`, with TRL's signature f(prompts, completions, **columns)"""
+    reward_functions: tuple[str, ...] = ()
+    """Several rewards, with commas, whose weighted sum counts; `verify` is the verifier's (reward/<name>/mean: each)"""
+    reward_weights: tuple[float, ...] | None = None
+    """The weight of each of reward_functions, with commas; null: 1 each"""
+
+    @field_validator("reward_functions", "reward_weights", mode="before")
+    @classmethod
+    def _with_commas(cls, value: Any) -> Any:
+        return comma_separated(value)
+
+    def check(self) -> None:
+        """Raises ValueError where the rewards and their weights do not fit together."""
+        functions, weights = self.reward_functions, self.reward_weights
+        if self.reward_function and functions:
+            raise ValueError("verify.reward_function and verify.reward_functions: give one of them")
+        if twice := next((each for each in functions if functions.count(each) > 1), None):
+            raise ValueError(f"verify.reward_functions names {twice!r} twice; give it a larger weight instead")
+        if weights is not None and len(weights) != len(functions):
+            raise ValueError(
+                f"verify.reward_weights has {len(weights)} weights for {len(functions)} of verify.reward_functions"
+            )
 
 
 class MethodConfig(Section):
@@ -212,6 +240,8 @@ class MethodConfig(Section):
     """Of switch and drop, γ: SFT where at most so many rollouts are solved (a count; below 1 a rate); null: its own"""
     table: tuple[tuple[float, ...], ...] | None = None
     """Of the gate table: [α, β] for 0, 1, … solved rollouts, the last for more; null: the method's own"""
+    solved_at: float = SOLVED_AT
+    """A completion is solved from this reward on: for the gate, the metrics, and ±1 advantages (reinforce, srft)"""
     alpha: Annotated[float, Field(ge=0)] = 1.0
     """The RL term is multiplied with this"""
     beta: Annotated[float, Field(ge=0)] = 1.0
@@ -321,7 +351,7 @@ class Config(Section):
     @field_validator("plugins", mode="before")
     @classmethod
     def _with_commas(cls, value: Any) -> Any:
-        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value or ()
+        return comma_separated(value) or ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -334,6 +364,11 @@ class Config(Section):
         if train.keep_best and not (train.eval_steps and self.data.held_out_sets):
             lacking = "data.eval is null" if train.eval_steps else "train.eval_steps is 0"
             raise ValueError(f"train.keep_best: {lacking}, so nothing tells which checkpoint is the best")
+        self.verify.check()
+        if self.method.solved_at != SOLVED_AT and not (self.verify.reward_function or self.verify.reward_functions):
+            raise ValueError(
+                "method.solved_at: the verifier's rewards are 0 and 1; it is for those of verify.reward_function"
+            )
         longest = self.data.max_prompt_length + max(self.rollout.max_completion_length, self.held_out_completion_length)
         if self.rollout.max_concurrent_tokens < longest:
             raise ValueError(

@@ -96,7 +96,7 @@ _CAUSES = {
     Reason.WRONG: "the answers that they state are not those of the answer column, or are in another form",
     Reason.BAD_GOLD: "the answer column holds what is no answer (a rationale, a template, another column's text)",
     Reason.TIMED_OUT: "their answers take too long to check (verify.timeout_seconds)",
-    Reason.REWARD_FUNCTION: "the reward function gives them less than 1",
+    Reason.REWARD_FUNCTION: "the reward function gives them less than method.solved_at",
     Reason.UNSCORED: "the reward function gives them None",
 }
 
@@ -171,7 +171,10 @@ def _solutions(
 def _scored(
     solutions: Mapping[int, tuple[str, tuple[int, ...]]], kept: Sequence[PreparedProblem], scorer: Scorer
 ) -> dict[int, Trajectory]:
-    attempts = [Attempt(kept[each].problem, kept[each].prompt, text) for each, (text, _) in solutions.items()]
+    attempts = [
+        Attempt(kept[each].problem, kept[each].prompt, text, completion_ids=ids)
+        for each, (text, ids) in solutions.items()
+    ]
     scores = scorer.finish([scorer.start(attempt) for attempt in attempts])
     return {
         position: Trajectory(
@@ -182,6 +185,7 @@ def _scored(
             truncated=False,
             reward=score.reward,
             verdict=score.verdict,
+            reward_parts=score.parts,
         )
         for (position, (text, ids)), score in zip(solutions.items(), scores, strict=True)
     }

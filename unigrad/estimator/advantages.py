@@ -1,9 +1,9 @@
 """Advantage estimates, Â of Eq. 6: how much better a trajectory is than its peers.
 
-Shapes: B rows, T tokens. Every estimate reads `rewards` f[B], where it compares also `groups` i[B] (one number a
-question), and gives f[B]. `on_policy` b[B] is False for demonstrations: a group's statistics are those of its
-on-policy rows unless the estimate says otherwise. `mask` b[B,T], `values` f[B,T] and `token_rewards` f[B,T] serve those
-that look at tokens. A group of one, or of equal rewards, has advantage 0 wherever the estimate is relative to it.
+Shapes: B rows, T tokens. Every estimate reads `rewards` f[B] or `solved` f[B] (1 or 0), where it compares also `groups`
+i[B] (one number a question), and gives f[B]. `on_policy` b[B] is False for demonstrations: a group has the statistics
+of its on-policy rows unless the estimate says otherwise. `mask` b[B,T], `values` f[B,T] and `token_rewards` f[B,T] are
+for those that look at tokens. A group of one, or of equal rewards, has advantage 0 wherever it is relative to it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from unigrad.estimator.part import part
 
 
 @part("1")
-def one(rewards: Tensor) -> Tensor:
+def one(solved: Tensor) -> Tensor:
     """Â ≡ 1: every trajectory is to be imitated (SFT, Eq. 12–15). f[B]."""
-    return torch.ones_like(rewards)
+    return torch.ones_like(solved)
 
 
 @part("±1")
-def plus_minus_one(rewards: Tensor) -> Tensor:
-    """+1 for a positive reward, else −1 (REINFORCE with a rule-based verifier, §3.3). f[B]."""
-    return torch.where(rewards > 0, 1.0, -1.0).to(rewards.dtype)
+def plus_minus_one(solved: Tensor) -> Tensor:
+    """+1 where solved, else −1 (REINFORCE with a rule-based verifier, §3.3). f[B]."""
+    return 2 * solved - 1
 
 
 @part("R")
@@ -218,23 +218,22 @@ def reinforce_pp_baseline(
 
 
 @part("pass@k(R)")
-def pass_at_k(rewards: Tensor, groups: Tensor, on_policy: Tensor, *, pass_k: int) -> Tensor:
+def pass_at_k(solved: Tensor, groups: Tensor, on_policy: Tensor, *, pass_k: int) -> Tensor:
     """The analytic advantage of pass@k training (Chen et al., 2025, arXiv:2508.10751). f[B].
 
-    z-scores of all groups of k, averaged over those that hold the row: with N on-policy rows, N⁻ of them unsolved
-    (R ≤ 0), R̄ = 1 − C(N⁻,k)/C(N,k) and σ² = R̄(1 − R̄), Â is (1 − R̄)/σ for a solved row and
+    z-scores of all groups of k, averaged over those that hold the row: with N on-policy rows, N⁻ of them unsolved,
+    R̄ = 1 − C(N⁻,k)/C(N,k) and σ² = R̄(1 − R̄), Â is (1 − R̄)/σ for a solved row and
     (1 − R̄ − C(N⁻−1,k−1)/C(N−1,k−1))/σ for another. 0 where N ≤ k or σ is 0.
     """
-    solved = rewards > 0
-    count = _group_sums(on_policy.to(rewards.dtype), groups)
-    unsolved = _group_sums((on_policy & ~solved).to(rewards.dtype), groups)
-    all_fail, others_fail = torch.ones_like(rewards), torch.ones_like(rewards)
+    count = _group_sums(on_policy.to(solved.dtype), groups)
+    unsolved = _group_sums(on_policy * (1 - solved), groups)
+    all_fail, others_fail = torch.ones_like(solved), torch.ones_like(solved)
     for drawn in range(pass_k):
         all_fail = all_fail * ((unsolved - drawn) / (count - drawn).clamp(min=1)).clamp(min=0)
         if drawn:
             others_fail = others_fail * ((unsolved - drawn) / (count - drawn).clamp(min=1)).clamp(min=0)
     sigma = (all_fail * (1 - all_fail)).sqrt()
-    advantage = torch.where(solved, all_fail, all_fail - others_fail)
+    advantage = torch.where(solved > 0, all_fail, all_fail - others_fail)
     return torch.where(on_policy & (count > pass_k) & (sigma > 0), advantage / sigma, 0.0)
 
 

@@ -123,15 +123,15 @@ class Algorithm:
 
     def advantages(
         self, rewards: Tensor, groups: Tensor, on_policy: Tensor | None = None, *,
-        values: Tensor | None = None, mask: Tensor | None = None,
+        values: Tensor | None = None, mask: Tensor | None = None, solved: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Â of the WHOLE batch, f[B], or f[B,T] where it differs by token (GAE).
 
         rewards f[B], or f[B,T] by token with the mask (`kl_in_reward`); groups i[B], one number a question; on_policy
-        b[B] (None: all); values f[B,T] and mask b[B,T] where needed. Raises ValueError on shapes that do not fit and on
-        a missing statistic.
+        b[B] (None: all); values f[B,T] and mask b[B,T] where needed; solved b[B] (None: those of full reward). Raises
+        ValueError on shapes that do not fit and on a missing statistic.
         """
-        given = statistics.at_advantages(rewards, groups, on_policy, values, mask)
+        given = statistics.at_advantages(rewards, groups, on_policy, values, mask, solved)
         statistics.require(self.name, [self.advantage], given)
         return self.advantage(given, self.defaults())
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from unigrad.estimator.advantages import at_last_token
 from unigrad.estimator.part import Part
+from unigrad.options import least_solved
 
 Statistics = dict[str, Any]
 """Each a tensor, or None where it is not given."""
@@ -25,13 +26,18 @@ OPTIONAL = {
     "mask": "the completions' tokens, b[B,T]",
 }
 """What only some algorithms read; `Algorithm.needs` says which."""
-AT_ADVANTAGES = ("groups", "rewards", "token_rewards", "on_policy", "values", "mask")
+AT_ADVANTAGES = ("groups", "rewards", "solved", "token_rewards", "on_policy", "values", "mask")
 OF_TOKENS = ("entropy", "reference_logp", "engine_logp")
 AT_WEIGHTS = ("groups", "logp", "rollout_logp", "advantages", "mask", "ratio", "stable", *OF_TOKENS)
 
 
 def at_advantages(
-    rewards: Tensor, groups: Tensor, on_policy: Tensor | None, values: Tensor | None, mask: Tensor | None
+    rewards: Tensor,
+    groups: Tensor,
+    on_policy: Tensor | None,
+    values: Tensor | None,
+    mask: Tensor | None,
+    solved: Tensor | None,
 ) -> Statistics:
     """What an advantage reads; arguments and errors as of `Algorithm.advantages`."""
     _check("groups", groups, 1)
@@ -53,10 +59,13 @@ def at_advantages(
         token_rewards = at_last_token(rewards, mask)
     on_policy = torch.ones_like(rewards, dtype=torch.bool) if on_policy is None else on_policy
     _check("on_policy", on_policy, 1, like=rewards)
+    if solved is None:
+        solved = rewards >= least_solved()
+    _check("solved", solved, 1, like=rewards)
     if values is not None and mask is not None:
         _check("values", values, 2, like=mask)
         values = torch.where(mask, values.detach().to(rewards.dtype), 0.0)
-    given = (groups, rewards, token_rewards, on_policy.bool(), values, mask)
+    given = (groups, rewards, solved.to(rewards.dtype), token_rewards, on_policy.bool(), values, mask)
     return dict(zip(AT_ADVANTAGES, given, strict=True))
 
 

@@ -123,13 +123,16 @@ def _advantages(
     compared_B = torch.tensor([each.sequence in is_peer for each in members])
     place = {each.sequence: number for number, each in enumerate(members)}
     wanted = [place[each.sequence] for each in trained]
+    solved_B = torch.tensor([each.trajectory.solved for each in members])
     if "values" not in algorithm.needs:
-        found = algorithm.advantages(rewards, question_B, compared_B, mask=mask_BT)
+        found = algorithm.advantages(rewards, question_B, compared_B, mask=mask_BT, solved=solved_B)
         by_token = found.dim() == 2
         return [(found[number][mask_BT[number]] if by_token else found[number].item(), None) for number in wanted]
     assert sequences.values_M is not None  # what the value head said
     values_BT = padded(sequences.values_M[sequences.completion_tokens(index_B)])
-    advantage_BT = algorithm.advantages(rewards, question_B, compared_B, values=values_BT, mask=mask_BT)
+    advantage_BT = algorithm.advantages(
+        rewards, question_B, compared_B, values=values_BT, mask=mask_BT, solved=solved_B
+    )
     returns_BT = algorithm.returns(rewards, question_B, values=values_BT, mask=mask_BT)
     return [(advantage_BT[number][mask_BT[number]], returns_BT[number][mask_BT[number]]) for number in wanted]
 

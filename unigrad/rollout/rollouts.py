@@ -85,7 +85,8 @@ def roll_out(
     def begin_scoring(prompt: Prompt, index: int, completion: Completion) -> None:
         place = prompts[prompt.key]
         prepared = problems[place]
-        attempt = Attempt(prepared.problem, prepared.prompt, completion.text, completion.truncated)
+        text, ids = completion.text, completion.token_ids
+        attempt = Attempt(prepared.problem, prepared.prompt, text, completion.truncated, ids)
         ended[place, index] = sampled = Sampled(place, index, completion, scorer.start(attempt))
         if on_sampled is not None:
             on_sampled(sampled)
@@ -105,6 +106,7 @@ def roll_out(
                 truncated=each.completion.truncated,
                 reward=score.reward,
                 verdict=score.verdict,
+                reward_parts=score.parts,
             )
         )
     entropies = [value for each in in_order for value in each.completion.entropies]

@@ -65,6 +65,11 @@ def verdict_metric(reason: Reason) -> str:
     return f"verify/{reason.name.lower()}"
 
 
+def reward_metric(name: str) -> str:
+    """The mean of one of several rewards, before its weight, over the rollouts that it does not leave out."""
+    return f"reward/{name}/mean"
+
+
 @dataclass(frozen=True, slots=True)
 class Accuracy:
     """The mean over problems of the share of their samples that is right (avg@k); by level where problems have one."""

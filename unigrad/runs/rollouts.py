@@ -85,7 +85,8 @@ class Question:
 
     @property
     def solved(self) -> int:
-        return sum(line.reward >= 1.0 for line in self.rollouts)
+        """How many of its rollouts are; what the gate was told."""
+        return min(self.lines[0].gate.solved, len(self.rollouts))  # a line may be cut off
 
     @property
     def accuracy(self) -> float | None:

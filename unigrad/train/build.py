@@ -28,9 +28,9 @@ from unigrad.train.optimizer import build_optimizer
 from unigrad.train.pieces import TokenTexts
 from unigrad.train.problem_sets import check_inputs, fingerprint, held_out_problems, label, training_problems
 from unigrad.train.questions import ProblemSet, Questions
+from unigrad.train.scorer import build_scorer
 from unigrad.train.step import Step, mixed_seed
-from unigrad.types import Problem, Scorer
-from unigrad.verify import RewardFunctionScorer, Verifier, VerifierScorer, load_reward_function
+from unigrad.types import Problem, Scorer, TrainerState
 from unigrad.verify.kept import KeptVerdicts
 from unigrad.world import current_world
 
@@ -56,7 +56,8 @@ class Build:
         stages = checked_objectives(config)
         template = prompt_template(config.data.prompt_template)
         build_engine = engine_builder(config.rollout.engine)
-        scorer = self._scorer()
+        state = TrainerState(max_steps=config.train.max_steps)
+        scorer = build_scorer(config, state, self.kept, self.stack, self._say)
         train_sets = [(each, training_problems(each, config)) for each in config.data.train_sets]
         measured = config.data.held_out_sets if config.train.eval_steps else ()
         held_out = [(each.name, held_out_problems(each, config)) for each in measured]
@@ -97,6 +98,7 @@ class Build:
                 annotate=_annotator(config, stages, policy),
                 optimizer=optimizer,
                 world=current_world(),
+                state=state,
             ),
             stages=stages,
             start=start,
@@ -131,13 +133,6 @@ class Build:
             }
             check_inputs(self.folder, inputs, paths)
         return inputs
-
-    def _scorer(self) -> Scorer:
-        verify = self.config.verify
-        if verify.reward_function:
-            return RewardFunctionScorer(load_reward_function(verify.reward_function))
-        verifier = Verifier(verify.timeout_seconds, verify.workers, no_box=verify.no_box, kept=self.kept)
-        return VerifierScorer(self.stack.enter_context(verifier))
 
     def _check_demonstrations(self, stages: Sequence[Objective], sets: Sequence[ProblemSet]) -> None:
         shown = any(item.demonstration is not None for each in sets for item in each.problems)

@@ -8,7 +8,7 @@ from typing import Any
 
 from unigrad.hybrid import Decision
 from unigrad.rollout import Rollouts
-from unigrad.runs.metrics import Metric, verdict_metric
+from unigrad.runs.metrics import Metric, reward_metric, verdict_metric
 from unigrad.train.update_report import UpdateReport
 from unigrad.types import Group, Reason, Trajectory
 
@@ -30,7 +30,17 @@ def rollout_metrics(rollouts: Rollouts) -> dict[str, Any]:
         Metric.LENGTH_MEAN: rollouts.tokens / len(every),
         Metric.TRUNCATED: sum(each.truncated for each in every) / len(every),
         **{verdict_metric(reason): reasons[reason] / len(every) for reason in Reason},
+        **_reward_parts(every),
     }
+
+
+def _reward_parts(every: Sequence[Trajectory]) -> dict[str, float]:
+    """The mean of each of several rewards, where it applies to any rollout."""
+    given = {
+        name: [reward for each in every if (reward := each.reward_parts.get(name)) is not None]
+        for name in every[0].reward_parts
+    }
+    return {reward_metric(name): sum(rewards) / len(rewards) for name, rewards in given.items() if rewards}
 
 
 def decision_metrics(groups: Sequence[Group], decisions: Sequence[Decision]) -> dict[str, Any]:

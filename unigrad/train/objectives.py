@@ -12,7 +12,7 @@ from unigrad.errors import ConfigError
 from unigrad.hybrid import Method, Objective, Stage, Term, averaged_alike, gate, method
 from unigrad.hybrid.gates import GATES, gate_options
 
-OWN_KEYS = ("name", "gate", "alpha", "beta", "selected_mean", "first_stage")
+OWN_KEYS = ("name", "gate", "solved_at", "alpha", "beta", "selected_mean", "first_stage")
 """Keys of the section `method` that belong to no gate and no schedule."""
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from unigrad.config import Config
 from unigrad.data import prompt_template
 from unigrad.data.tiny import model_source
-from unigrad.errors import ConfigError, UserCodeError, one_line
+from unigrad.errors import ConfigError, RewardError, UserCodeError, one_line
 from unigrad.plan import plan_lines
 from unigrad.policy import find_architecture
 from unigrad.policy.transformers_api import hide_progress_bars, max_positions
@@ -68,7 +68,7 @@ def run(config: Config, *, resume: Path | None = None, dry_run: bool = False) ->
             return 0
         try:
             return _train(config, loop, claim, kept, stack, console)
-        except (OSError, FloatingPointError) as error:
+        except (OSError, FloatingPointError, RewardError) as error:
             console.print(f"unigrad: error: {one_line(error)}; {last_good(folder)}", markup=False, soft_wrap=True)
             return 1
         except Exception as error:

@@ -22,7 +22,7 @@ from unigrad.train.metrics import decision_metrics, rollout_metrics, token_metri
 from unigrad.train.optimizer import learning_rate, set_learning_rate
 from unigrad.train.questions import Questions
 from unigrad.train.update import update
-from unigrad.types import Group, Scorer
+from unigrad.types import Group, Scorer, TrainerState
 from unigrad.world import World
 
 
@@ -39,7 +39,7 @@ class Taken:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What a step works on."""
+    """What a step works on. state: what reward functions are told of the run; `take` keeps it."""
 
     config: Config
     questions: Questions
@@ -49,12 +49,14 @@ class Step:
     annotate: Annotator | None
     optimizer: torch.optim.Optimizer
     world: World
+    state: TrainerState
 
     def take(self, step: int, objective: Objective, progress: float) -> Taken:
         """Step number `step` (from 1), under a stage of the method, at this share of the run."""
         config, start = self.config.train, time.perf_counter()
         questions = self.questions.at(step, demonstrated=not objective.samples)
         seed = mixed_seed(config.seed, step)
+        self.state.global_step = step - 1
         mine = self._roll_out(self.world.share(questions), seed) if objective.samples else Rollouts.none(len(questions))
         rollouts = Rollouts.of_all(self.world.gather([mine])) if objective.samples else mine
         groups = [
@@ -86,6 +88,7 @@ class Step:
                 reports.append(update(self.policy, self.optimizer, rows, config, self.config.value, self.world))
                 trained.update(rows.trained_sequences)
         end = time.perf_counter()
+        self.state.global_step = step
 
         metrics = {
             **rollout_metrics(rollouts),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from unigrad.verify.rewards import RewardFunction, load_reward_function, score
-from unigrad.verify.scoring import RewardFunctionScorer, VerifierScorer
+from unigrad.verify.rewards import RewardFunction, function_name, load_reward_function, score
+from unigrad.verify.scoring import RewardFunctionScorer, UnsolvedWarning, VerifierScorer, WeightedScorer
 from unigrad.verify.verifier import Submission, Verifier, verify
 
 __all__ = [
     "RewardFunction",
     "RewardFunctionScorer",
     "Submission",
+    "UnsolvedWarning",
     "Verifier",
     "VerifierScorer",
+    "WeightedScorer",
+    "function_name",
     "load_reward_function",
     "score",
     "verify",

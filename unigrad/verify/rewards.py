@@ -1,15 +1,18 @@
-"""A user's own reward function, with TRL's signature f(prompts, completions, **columns) -> list[float | None]."""
+"""A user's own reward function, called as TRL calls it: f(prompts, completions, **arguments) -> list[float | None]."""
 
 from __future__ import annotations
 
+import inspect
 import math
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, SupportsFloat
 
-from unigrad.errors import UserCodeError, nearest
+from unigrad.errors import RewardError, UserCodeError, did_you_mean, nearest
 from unigrad.plugins import import_module
+from unigrad.verify.awaiting import awaited
 
-RewardFunction = Callable[..., Sequence[float | None]]
+RewardFunction = Callable[..., Any]
 
 
 def load_reward_function(dotted_path: str) -> RewardFunction:
@@ -33,39 +36,86 @@ def load_reward_function(dotted_path: str) -> RewardFunction:
     return checked
 
 
+def function_name(function: RewardFunction) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
 def score(
-    function: RewardFunction,
-    prompts: Sequence[Any],
-    completions: Sequence[Any],
-    columns: Mapping[str, Sequence[Any]],
+    function: RewardFunction, prompts: Sequence[Any], completions: Sequence[Any], arguments: Mapping[str, Any]
 ) -> list[float | None]:
     """The rewards of `completions`, None where the function does not score one.
 
-    `prompts`, `completions` and each of `columns` have one entry for each completion. Raises ValueError on a result of
-    another length, of another type, or not finite, and UserCodeError for whatever the function raises.
+    `prompts` and `completions` have one entry each for each completion; a function gets those of the `arguments` that
+    its signature takes. A coroutine is awaited. Raises RewardError where the function asks for an argument that there
+    is not, and on a result that is not a list, tuple, array or tensor of so many finite numbers (or None), and
+    UserCodeError for whatever the function raises, a call of sys.exit too.
     """
-    name = getattr(function, "__name__", type(function).__name__)
+    name = function_name(function)
+    taken = _taken(name, function, {"prompts": prompts, "completions": completions, **arguments})
     try:
-        rewards = function(prompts=prompts, completions=completions, **columns)
-    except Exception as error:
+        result = function(**taken)
+    except BaseException as error:
         raise UserCodeError from error
-    try:
-        values = list(rewards)
-    except TypeError as error:
-        raise ValueError(
-            f"reward function {name!r} returned {type(rewards).__name__}, expected list[float | None]"
-        ) from error
-    if len(values) != len(completions):
-        raise ValueError(f"reward function {name!r} returned {len(values)} rewards for {len(completions)} completions")
+    if inspect.isawaitable(result):
+        result = awaited(result)
+    values = _values(name, result, len(completions))
     return [_reward(name, index, value) for index, value in enumerate(values)]
+
+
+def _taken(name: str, function: RewardFunction, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Those of the arguments that the function takes by name: all, where it has **kwargs or shows no signature."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return arguments
+    by_name = [each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
+    for each in by_name:
+        if each.default is each.empty and each.name not in arguments:
+            known = did_you_mean(each.name, arguments)
+            raise RewardError(f"reward function {name!r} asks for {each.name!r}, which is no column of the data{known}")
+    if any(each.kind is each.VAR_KEYWORD for each in parameters):
+        return arguments
+    return {each.name: arguments[each.name] for each in by_name if each.name in arguments}
+
+
+def _values(name: str, result: Any, count: int) -> list[Any]:
+    expected = f"expected a list of {count} numbers (or None), one for each completion"
+    values = result
+    if hasattr(result, "tolist"):  # an array, a tensor or a series
+        shape = tuple(getattr(result, "shape", ()))
+        if len(shape) != 1:
+            raise RewardError(f"reward function {name!r} returned {_kind(result)} of shape {shape}, {expected}")
+        values = result.tolist()
+    if not isinstance(values, Sequence) or isinstance(values, str | bytes | bytearray | memoryview):
+        raise RewardError(f"reward function {name!r} returned {_kind(result)}, {expected}")
+    if len(values) != count:
+        raise RewardError(f"reward function {name!r} returned {len(values)} rewards for {count} completions")
+    return list(values)
 
 
 def _reward(name: str, index: int, value: object) -> float | None:
     if value is None:
         return None
-    if not isinstance(value, SupportsFloat):
-        raise ValueError(f"reward function {name!r} returned {value!r} at {index}, expected a number or None")
-    reward = float(value)
+    try:
+        # One of an array's elements may itself be an array, of which float() makes a number in some cases.
+        reward = float(value) if isinstance(value, SupportsFloat) and not getattr(value, "shape", ()) else None
+    except OverflowError:
+        reward = math.inf
+    except (TypeError, ValueError):
+        reward = None
+    if reward is None:
+        raise RewardError(
+            f"reward function {name!r} returned {_shown(value)} at {index}, expected a number or None"
+        ) from None
     if not math.isfinite(reward):
-        raise ValueError(f"reward function {name!r} returned {reward} at {index}, expected a finite number or None")
+        shown = "a number too large for a float" if isinstance(value, int) else str(reward)
+        raise RewardError(f"reward function {name!r} returned {shown} at {index}, expected a finite number or None")
     return reward
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
+
+
+def _shown(value: object) -> str:
+    return " ".join(reprlib.repr(value).split())

@@ -472,3 +472,34 @@ def test_a_surrogate_of_nothing_is_zero() -> None:
     alg = algorithm("clip_cov")
     assert alg.loss(logp, None, torch.zeros(2), mask).item() == 0
     assert surrogate(logp, alg.weights(logp, None, torch.zeros(2), mask), torch.ones(2)).item() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "centred"), [("grpo", "R − mean(R)"), ("gspo", "R − mean(R)"), ("luffy", "R − mean(R_on∪off)")]
+)
+def test_the_row_shows_no_division_that_is_not_made(name: str, centred: str) -> None:
+    divided = algorithm(name).row()["advantage"]
+    assert "/ std(" in divided
+    assert algorithm(name, normalise_std=False).row()["advantage"] == centred
+    held = algorithm(name, normalise_std=False, trust_region=0.1)
+    assert held.row()["advantage"].startswith(f"{centred} − λ")
+    assert held.kept_unread("std_ddof") == "normalise_std"
+    assert algorithm(name).kept_unread("std_ddof") is None
+
+
+@pytest.mark.parametrize("name", ["reinforce", "srft_rollouts"])
+def test_plus_or_minus_one_is_whether_a_row_is_solved(name: str) -> None:
+    rewards, groups = column(0.1, 0.7 + 0.2 + 0.1, 0.0, 2.0), torch.zeros(4)
+    assert_equal(algorithm(name).advantages(rewards, groups), -1, 1, -1, 1)
+    solved = torch.tensor([True, False, True, True])
+    assert_equal(algorithm(name).advantages(rewards, groups, solved=solved), 1, -1, 1, 1)
+    with pytest.raises(ValueError, match="solved must have shape"):
+        algorithm(name).advantages(rewards, groups, solved=solved[:2])
+
+
+def test_pass_at_k_counts_what_is_solved() -> None:
+    rewards, solved = column(0.5, 0.25, 0.25, 0.25), torch.tensor([True, False, False, False])
+    full = algorithm("pass_at_k", pass_k=2).advantages(column(1, 0, 0, 0), torch.zeros(4))
+    partial = algorithm("pass_at_k", pass_k=2)
+    assert torch.equal(partial.advantages(rewards, torch.zeros(4), solved=solved), full)
+    assert_equal(partial.advantages(rewards, torch.zeros(4)), 0, 0, 0, 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from unigrad.config import load_config
@@ -58,8 +60,47 @@ def test_a_methods_own_options_are_its_own_algorithms() -> None:
         ("hpt", {"method__gate": "swich"}, "unknown gate 'swich'; did you mean 'switch'?"),
         ("hpt", {"method__threshold": "1.5"}, "a gate's threshold is a count of solved rollouts or a rate"),
         ("hpt", {"algorithm__gae_lambda": "0.5"}, "algorithm 'dr_grpo' has no option 'gae_lambda'"),
+        ("grpo", {"algorithm__kl_estimator": "k1"}, "nothing in grpo reads it while algorithm.kl_coefficient is 0.0"),
+        (
+            "grpo",
+            {"algorithm__kl_estimator": "k2", "algorithm__kl_coefficient": "0.1", "algorithm__kl_clamp": "3"},
+            "algorithm.kl_clamp: nothing in grpo reads it while algorithm.kl_estimator is k2",
+        ),
+        (
+            "luffy",
+            {"algorithm__name": "grpo", "algorithm__normalise_std": "false", "algorithm__std_ddof": "0"},
+            "algorithm.std_ddof: nothing in luffy reads it while algorithm.normalise_std is false",
+        ),
+        (
+            "grpo",
+            {"algorithm__name": "grpo", "algorithm__constant_length": "9"},
+            "algorithm.constant_length: nothing in grpo reads it while algorithm.aggregation is sequence_mean",
+        ),
+        ("sft", {"algorithm__kl_reward_coefficient": "1"}, "nothing in sft reads how large a reward is (sft)"),
+        (
+            "hpt",
+            {"algorithm__name": "reinforce", "algorithm__kl_reward_coefficient": "1"},
+            "nothing in hpt reads how large a reward is (reinforce and sft); the nearest that acts is algorithm.kl",
+        ),
     ],
 )  # fmt: skip
 def test_what_goes_nowhere_is_said(method: str, options: dict[str, str], message: str) -> None:
-    with pytest.raises((ConfigError, ValueError), match=message.replace("[", r"\[")):
+    with pytest.raises((ConfigError, ValueError), match=re.escape(message)):
         built(method, **options)
+
+
+@pytest.mark.parametrize("method", ["luffy", "off_on", "mix_on", "soft_mix", "soft_off"])
+def test_options_of_the_group_reach_all_that_compare_in_it(method: str) -> None:
+    options = {"algorithm__std_ddof": "0", "algorithm__std_epsilon": "0.5", "algorithm__kl_reward_coefficient": "5"}
+    (stage,) = built(method, algorithm__name="grpo", **options)
+    grouped = [term.algorithm.defaults() for term in stage.terms if term.compared == "both"]
+    assert [(each["std_ddof"], each["std_epsilon"]) for each in grouped] == [(0, 0.5)] * 2
+    assert (stage.kl_reward_coefficient, stage.needs) == (5, {"reference_logp"})
+
+
+def test_a_reference_is_asked_for_only_where_something_reads_it() -> None:
+    (sft,) = built("sft", algorithm__kl_coefficient="0.1")
+    assert sft.terms[1].algorithm.needs == sft.needs == {"reference_logp"}
+    first, second = built("sft_then_grpo", algorithm__kl_reward_coefficient="0.1")
+    assert (first.kl_reward_coefficient, first.needs) == (0, frozenset())
+    assert (second.kl_reward_coefficient, second.needs) == (0.1, {"reference_logp"})

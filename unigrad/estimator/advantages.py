@@ -14,7 +14,11 @@ import torch
 from torch import Tensor
 
 from unigrad.errors import ConfigError
-from unigrad.estimator.part import part
+from unigrad.estimator.part import When, part
+
+
+def _only_centred(symbol: str) -> tuple[When, ...]:
+    return (When("normalise_std", False, unread=("std_ddof", "std_epsilon", "std_over"), symbol=symbol),)
 
 
 @part("1")
@@ -77,7 +81,7 @@ def group_centred(rewards: Tensor, groups: Tensor, on_policy: Tensor) -> Tensor:
     return _centred(rewards, groups, on_policy)[0]
 
 
-@part("(R − mean(R)) / std(R)")
+@part("(R − mean(R)) / std(R)", when=_only_centred("R − mean(R)"))
 def group_zscore(
     rewards: Tensor,
     groups: Tensor,
@@ -99,7 +103,7 @@ def group_zscore(
     return _divided(centred, _std(rewards, divided_by, on_policy, std_ddof) + std_epsilon) if normalise_std else centred
 
 
-@part("(R − mean(R_on∪off)) / std(R_on∪off)")
+@part("(R − mean(R_on∪off)) / std(R_on∪off)", when=_only_centred("R − mean(R_on∪off)"))
 def union_zscore(
     rewards: Tensor, groups: Tensor, *, std_ddof: Literal[0, 1], std_epsilon: float, normalise_std: bool
 ) -> Tensor:
@@ -113,7 +117,7 @@ def union_zscore(
     return _divided(centred, _std(rewards, groups, everyone, std_ddof) + std_epsilon) if normalise_std else centred
 
 
-@part("(R − mean(R_on)) / std(R_on)")
+@part("(R − mean(R_on)) / std(R_on)", when=_only_centred("R − mean(R_on)"))
 def against_rollouts(
     rewards: Tensor,
     groups: Tensor,
@@ -149,7 +153,7 @@ def over_mean(rewards: Tensor, groups: Tensor, on_policy: Tensor) -> Tensor:
     return _divided(centred, _group_sums(torch.where(on_policy, rewards, 0.0), groups) / count)
 
 
-@part("R − mean(R of the others)")
+@part("R − mean(R of the others)", when=[When("normalise_advantages", False, unread=("std_epsilon",))])
 def leave_one_out(
     rewards: Tensor, groups: Tensor, on_policy: Tensor, *, normalise_advantages: bool, std_epsilon: float
 ) -> Tensor:

@@ -77,6 +77,14 @@ class Algorithm:
         own = {name: option.default for name, option in self.declarations.items()}
         return {"aggregation": self.aggregation, **own, **self.options}
 
+    def kept_unread(self, option: str) -> str | None:
+        """The option whose value keeps this one of its options from being read; None where it is read."""
+        options = self.defaults()
+        if option == "constant_length" and self.aggregation != "constant":
+            return "aggregation"
+        keeping = [each.kept_unread(option, options) for each in self._parts if option in each.options]
+        return keeping[0] if keeping and all(keeping) else None
+
     @property
     def _parts(self) -> tuple[Part, ...]:
         some = (self.correction, self.shaping)
@@ -90,6 +98,11 @@ class Algorithm:
     def _at_weights(self) -> list[Part]:
         """The active parts that make the weight once the advantages are there."""
         return self._active((self.reference, *self.masks, self.correction, self.shaping, *self.penalties))
+
+    @property
+    def reads_rewards(self) -> bool:
+        """Whether its advantages follow from how large rewards are: not alone from which rows are solved, or none."""
+        return not {"rewards", "token_rewards"}.isdisjoint(self.advantage.statistics)
 
     @property
     def is_relative(self) -> bool:
@@ -202,7 +215,7 @@ class Algorithm:
         return {
             "name": self.name,
             "reference": " / ".join(each.symbol for each in (self.reference, *self._active([self.correction]))),
-            "advantage": advantage.replace("{}", self.advantage.symbol),
+            "advantage": advantage.replace("{}", self.advantage.shown(options)),
             "mask": " · ".join(each.symbol for each in self._active(self.masks)) or "–",
             "estimator": self._formula(),
             "optional": {each.switch: each.symbol.replace("{}", "Â").strip() for each in off},

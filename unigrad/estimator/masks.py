@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unigrad.estimator.part import Part, part
-from unigrad.estimator.references import Shaping, shape
+from unigrad.estimator.references import UNREAD_BY_SHAPING, Shaping, shape
 
 
 @part("clip")
@@ -86,7 +86,7 @@ def kl_clip(
     return ~torch.where(advantages >= 0, risen & (kl > divergence_high), fallen & (kl > divergence_low))
 
 
-@part("f≤max", switch="off_policy_max_clip")
+@part("f≤max", switch="off_policy_max_clip", when=UNREAD_BY_SHAPING)
 def shaped_max(
     logp: Tensor,
     *,
@@ -100,7 +100,7 @@ def shaped_max(
     return shape(logp, shaping, shaping_gamma, shaping_weight, shaping_power)[0] <= off_policy_max_clip
 
 
-@part("f≥min", switch="off_policy_min_clip")
+@part("f≥min", switch="off_policy_min_clip", when=UNREAD_BY_SHAPING)
 def shaped_min(
     logp: Tensor,
     *,

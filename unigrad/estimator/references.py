@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from unigrad.estimator.part import part
+from unigrad.estimator.part import When, part
 
 MAX_LOG_RATIO = 20.0
 """Ratios are kept below exp(20), as verl does: beyond it a weight is noise, and float32 would soon overflow."""
@@ -86,7 +86,17 @@ def shape(
     return x**power, power * logp + math.log(power)
 
 
-@part("1/f'(π_θ)")
+_READ = {
+    "p_div_p": {"shaping_gamma"}, "no_reshape": set(), "logp": {"shaping_weight"}, "p_logp": {"shaping_weight"},
+    "square_root": set(), "pow": {"shaping_power"},
+}  # fmt: skip
+UNREAD_BY_SHAPING = [
+    When("shaping", name, unread=tuple(sorted({"shaping_gamma", "shaping_weight", "shaping_power"} - read)))
+    for name, read in _READ.items()
+]
+
+
+@part("1/f'(π_θ)", when=UNREAD_BY_SHAPING)
 def shaped(
     logp: Tensor, *, shaping: Shaping, shaping_gamma: float, shaping_weight: float, shaping_power: float
 ) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unigrad.estimator.masks import largest_covariances
-from unigrad.estimator.part import part
+from unigrad.estimator.part import When, part
 from unigrad.estimator.references import ratio_of
 
 KlEstimator = Literal["k1", "k2", "k3", "abs"]
@@ -36,7 +36,10 @@ def _kl(difference: Tensor, estimator: KlEstimator, clamp: float | None) -> tupl
     return (value, slope) if clamp is None else (value.clamp(max=clamp), torch.where(value > clamp, 0.0, slope))
 
 
-@part(" − c·KL", switch="kl_coefficient")
+_ONLY_K3_IS_CLAMPED = [When("kl_estimator", other, unread=("kl_clamp",)) for other in ("k1", "k2", "abs")]
+
+
+@part(" − c·KL", switch="kl_coefficient", when=_ONLY_K3_IS_CLAMPED)
 def kl_penalty(
     logp: Tensor,
     rollout_logp: Tensor,
@@ -58,7 +61,7 @@ def kl_penalty(
     return -kl_coefficient * slope
 
 
-@part(" − c·KL", switch="kl_coefficient")
+@part(" − c·KL", switch="kl_coefficient", when=_ONLY_K3_IS_CLAMPED)
 def offline_kl(
     logp: Tensor,
     reference_logp: Tensor,

@@ -10,6 +10,9 @@ from unigrad.hybrid.schedules import Assignment, Schedule, constant, own
 from unigrad.hybrid.terms import Term
 from unigrad.types import Group
 
+_ANY = 64
+"""Rollouts of a question, enough for every weight that a gate may give to show."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
@@ -38,13 +41,22 @@ class Objective:
     @property
     def needs(self) -> frozenset[str]:
         """The optional statistics that its algorithms cannot do without (`Algorithm.needs`)."""
-        needs = frozenset[str]().union(*(term.algorithm.needs for term in self.terms))
+        terms = self.terms if self.samples else self.terms[1:]
+        needs = frozenset[str]().union(*(term.algorithm.needs for term in terms))
         return needs | {"reference_logp"} if self.kl_reward_coefficient else needs
 
     def weights(self, solved: int, n: int) -> tuple[float, ...]:
         """What the gate says of a question, one number for each term."""
         alpha, *betas = self.gate(solved=solved, n=n)
         return (alpha, *(betas * (len(self.terms) - 1) if len(betas) == 1 else betas))
+
+    @property
+    def reads_rewards(self) -> bool:
+        """Whether any term that may train depends on how large the rollouts' rewards are."""
+        trained = self.training(_ANY)
+        return self.samples and any(
+            term.algorithm.reads_rewards and term.compared != "demonstrations" for term in trained
+        )
 
     def training(self, n: int) -> tuple[Term, ...]:
         """The terms that the gate gives a weight for some number of solved rollouts of `n`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,8 @@ from unigrad.hybrid.gates import GATES, gate_options
 
 OWN_KEYS = ("name", "gate", "solved_at", "alpha", "beta", "selected_mean", "first_stage")
 """Keys of the section `method` that belong to no gate and no schedule."""
+HOLDING = {"kl_coefficient", "kl_estimator", "kl_clamp", "trust_region"}
+"""Options that hold the policy to the reference model."""
 
 
 def objectives(config: Config) -> list[Objective]:
@@ -36,7 +38,6 @@ def objectives(config: Config) -> list[Objective]:
                 terms=_terms(config, stage),
                 alpha=config.method.alpha,
                 beta=config.method.beta,
-                kl_reward_coefficient=config.algorithm.kl_reward_coefficient,
                 samples=stage.samples,
                 until=until,
             )
@@ -44,7 +45,45 @@ def objectives(config: Config) -> list[Objective]:
     unused = sorted(given.keys() - taken)
     if unused:
         raise ConfigError(f"method.{unused[0]}: {_no_use(chosen, config.method.gate, unused[0])}")
-    return built
+    _check_read(config, built)
+    return [_with_kl_in_reward(stage, config.algorithm.kl_reward_coefficient) for stage in built]
+
+
+def _with_kl_in_reward(stage: Objective, coefficient: float) -> Objective:
+    return replace(stage, kl_reward_coefficient=coefficient) if stage.reads_rewards else stage
+
+
+def _check_read(config: Config, stages: Sequence[Objective]) -> None:
+    """Raises ConfigError on an option of the section `algorithm` that no active part of any term reads."""
+    terms = [term for stage in stages for term in stage.terms]
+    named = config.method.name
+    if config.algorithm.kl_reward_coefficient and not any(stage.reads_rewards for stage in stages):
+        names = " and ".join(dict.fromkeys(term.name for stage in stages for term in stage.training(1)))
+        raise ConfigError(
+            f"algorithm.kl_reward_coefficient: nothing in {named} reads how large a reward is ({names}); "
+            "the nearest that acts is algorithm.kl_coefficient"
+        )
+    for option in _given(config):
+        having = [term.algorithm for term in terms if option in term.options]
+        keeping = [each.kept_unread(option) for each in having]
+        if keeping and all(keeping):
+            value = having[0].defaults()[str(keeping[0])]
+            raise ConfigError(
+                f"algorithm.{option}: nothing in {named} reads it while algorithm.{keeping[0]} is {_said(value)}; "
+                f"set algorithm.{keeping[0]} or leave it out"
+            )
+
+
+def _said(value: Any) -> str:
+    """A value as a recipe has it."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _given(config: Config) -> dict[str, Any]:
+    """The options that the section `algorithm` sets."""
+    return config.algorithm.model_dump(
+        exclude={"name", "kl_reward_coefficient", "offline_aggregation"}, exclude_none=True
+    )
 
 
 def _shares(chosen: Method, first_stage: float | None) -> list[float]:
@@ -80,11 +119,10 @@ def _terms(config: Config, stage: Stage) -> tuple[Term, ...]:
     """The stage's terms, with the options of the section `algorithm`.
 
     An option is the first term's; one that it lacks goes to the others that have it, and one that makes advantages to
-    those, too, that compare in the same group.
+    those, too, that compare in the same group. What holds to the reference goes to the others where the first is never
+    sampled for.
     """
-    given = config.algorithm.model_dump(
-        exclude={"name", "kl_reward_coefficient", "offline_aggregation"}, exclude_none=True
-    )
+    given = _given(config)
     length = {"constant_length": config.rollout.max_completion_length}
     averaged = config.algorithm.offline_aggregation
     first, *others = stage.terms
@@ -95,7 +133,8 @@ def _terms(config: Config, stage: Stage) -> tuple[Term, ...]:
     built, reached = [], set[str]()
     for term in others:
         has = term.algorithm.defaults()
-        shared = term.algorithm.advantage.options if term.compared == first.compared else {}
+        shared = {*term.algorithm.advantage.options} if term.compared == first.compared else set[str]()
+        shared |= set() if stage.samples else HOLDING
         theirs = {key: value for key, value in given.items() if key in has and (key not in ours or key in shared)}
         reached |= theirs.keys() - ours.keys()
         mean = config.method.selected_mean and term.compared == "demonstrations"

@@ -50,3 +50,10 @@ def test_what_a_later_version_adds_is_left_out_and_what_lacks_is_said(tmp_path: 
         path.write_text(ROLLOUT.as_json() + "\n" + json.dumps(broken) + "\n", encoding="utf-8")
         with pytest.raises(ConfigError, match=rf"000001\.jsonl, line 2: a rollout without {lacking}$"):
             list(questions(path))
+
+
+def test_solved_is_what_the_gate_was_told(tmp_path: Path) -> None:
+    path, partial = tmp_path / "000001.jsonl", replace(ROLLOUT, reward=0.4)
+    write_rollouts(path, [partial, replace(partial, sample=1, reward=0.1)])
+    (question,) = questions(path)
+    assert (question.solved, question.accuracy) == (1, 0.5)

@@ -1,0 +1,127 @@
+"""Whole runs under reward functions of the user's."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unigrad.cli import main
+from unigrad.config import load_config
+from unigrad.train.build import checked_objectives
+
+FUNCTIONS = """
+import asyncio
+
+def thirds(completions):
+    return [1 / 3] * len(completions)
+
+def steps(completions, trainer_state):
+    return [trainer_state.global_step / trainer_state.max_steps] * len(completions)
+
+async def ended(completion_ids):
+    await asyncio.sleep(0)
+    return [float(ids[-1] == 2) for ids in completion_ids]
+
+def varying(completions):
+    return [len(each) % 2 / 4 for each in completions]
+
+calls = 0
+
+def fails_late(completions):
+    global calls
+    calls += 1
+    return [float("nan") if calls == 3 else 0.0] * len(completions)
+"""
+OPTIONS = (
+    "--output_dir", "run", "--data.eval", "null", "--train.eval_steps", "0", "--train.tensorboard", "false",
+    "--train.max_steps", "2", "--train.questions_per_step", "4", "--rollout.num_generations", "4",
+    "--tiny.train_problems", "8",
+)  # fmt: skip
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    """A module of this test alone, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"own_rewards_{abs(hash(request.node.name))}"
+    Path(f"{name}.py").write_text(FUNCTIONS)
+    return name
+
+
+def train(recipe: str, *options: str) -> tuple[int, list[dict[str, Any]], str]:
+    """Exit code, metrics and what was said."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = main(["train", recipe, *OPTIONS, *options])
+    path = Path("run/metrics.jsonl")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return code, [json.loads(line) for line in lines], said.getvalue()
+
+
+def test_several_rewards_each_logged(module: str) -> None:
+    functions = ",".join(["verify", *(f"{module}.{name}" for name in ("thirds", "steps", "ended"))])
+    options = ("--verify.reward_functions", functions, "--verify.reward_weights", "0.5,3,0.5,0")
+    code, lines, _ = train("tiny-hpt", *options)
+    assert code == 0
+    assert [line["reward/thirds/mean"] for line in lines] == pytest.approx([1 / 3, 1 / 3])
+    assert [line["reward/steps/mean"] for line in lines] == [0, 0.5]
+    assert all(0 <= line["reward/ended/mean"] <= 1 for line in lines)
+    for line in lines:
+        total = 1 + 0.5 * line["reward/verify/mean"] + 0.5 * line["reward/steps/mean"]
+        assert line["reward/mean"] == pytest.approx(total)
+        assert (line["gate/solved_all"], line["gate/offline_ratio"]) == (1, 0)
+
+
+@pytest.mark.parametrize(("solved_at", "solved_none"), [("1", 1), ("0.333333333", 0)])
+def test_partial_credit_is_solved_from_where_it_is_said(module: str, solved_at: str, solved_none: int) -> None:
+    options = ("--verify.reward_function", f"{module}.thirds", "--method.solved_at", solved_at)
+    code, lines, _ = train("tiny-grpo", "--algorithm.name", "reinforce", *options)
+    assert code == 0
+    for line in lines:
+        assert (line["gate/solved_none"], line["gate/solved_all"]) == (solved_none, 1 - solved_none)
+        # REINFORCE pushes down what is unsolved: −log π times ±1.
+        assert (line["loss"] > 0) == (not solved_none)
+
+
+def test_rewards_that_are_never_full_are_said_once(module: str) -> None:
+    options = ("--verify.reward_function", f"{module}.varying", "--rollout.num_generations", "32")
+    _, _, said = train("tiny-grpo", *options)
+    assert said.count("reached method.solved_at = 1 (the largest was 0.25)") == 1
+
+
+def test_a_bad_reward_late_in_a_run_is_one_line(module: str) -> None:
+    code, lines, said = train("tiny-hpt", "--verify.reward_function", f"{module}.fails_late")
+    assert (code, len(lines)) == (1, 1)
+    (line,) = (line for line in said.splitlines() if "error" in line)
+    assert "reward function 'fails_late' returned nan at 0" in line
+    assert "unigrad train --resume run" in line
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--method.solved_at", "0.5"), "method.solved_at: the verifier's rewards are 0 and 1"),
+        (("--verify.reward_weights", "2"), "verify.reward_weights has 1 weights for 0"),
+        (("--verify.reward_functions", "verify,verify"), "verify.reward_functions names 'verify' twice"),
+        (("--verify.reward_functions", "verify", "--verify.reward_function", "a.b"), "give one of them"),
+    ],
+)
+def test_what_does_not_fit_together(options: tuple[str, ...], message: str, module: str) -> None:
+    code, _, said = train("tiny-hpt", *options)
+    assert code == 2
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_one_rollout_is_enough_beside_a_demonstration() -> None:
+    (luffy,) = checked_objectives(load_config("tiny-luffy", {"rollout.num_generations": "1"}))
+    assert luffy.terms[0].algorithm.is_relative
+    with pytest.raises(ValueError, match="one alone never trains"):
+        checked_objectives(load_config("tiny-grpo", {"rollout.num_generations": "1"}))

@@ -23,7 +23,8 @@ class Sequences:
     token_ids_L: prompts and completions. prompt_S, completion_S: their lengths in tokens, each at least 1.
     temperature_S: of the distribution whose log-probs count. sampled_S: a rollout; else a demonstration.
     rollout_logp_M: what the engine that sampled said, 0 where nothing was sampled. old_logp_M: log π_old, the trainer's
-    own where the algorithms correct for the engine, else `rollout_logp_M`. reference_logp_M: of a frozen reference
+    own where the algorithms correct for the engine or it is not exact, else `rollout_logp_M`; None: that of the forward
+    that trains, whose weights sampled the rollouts. reference_logp_M: of a frozen reference
     model. values_M: the value head's V(s_t) when the rollouts were made. None: no algorithm reads it.
     """
 
@@ -33,7 +34,7 @@ class Sequences:
     temperature_S: Tensor
     sampled_S: Tensor
     rollout_logp_M: Tensor
-    old_logp_M: Tensor
+    old_logp_M: Tensor | None
     reference_logp_M: Tensor | None = None
     values_M: Tensor | None = None
 
@@ -122,7 +123,7 @@ class Sequences:
             temperature_S=self.temperature_S[indices_P],
             sampled_S=self.sampled_S[indices_P],
             rollout_logp_M=self.rollout_logp_M[tokens_M],
-            old_logp_M=self.old_logp_M[tokens_M],
+            old_logp_M=of_tokens(self.old_logp_M),
             reference_logp_M=of_tokens(self.reference_logp_M),
             values_M=of_tokens(self.values_M),
         )

@@ -69,7 +69,13 @@ def load_config(recipe: str, overrides: Mapping[str, str] | None = None) -> Conf
         for section in sections:
             node = node.setdefault(section, {})
         node[name] = parse(text, known[key])
-    return validate(tree, recipe)
+    config = validate(tree, recipe)
+    if recipe.endswith(OFFICIAL) and (config.rollout.top_p < 1 or config.rollout.top_k > 0):
+        raise ConfigError(
+            f"recipe {recipe}: rollout.top_p = {config.rollout.top_p:g} and top_k = {config.rollout.top_k} are not the "
+            f"authors', who sample from the whole distribution; leave them out, or take {recipe.removesuffix(OFFICIAL)}"
+        )
+    return config
 
 
 def recipe_plugins(recipe: str) -> tuple[str, ...]:

@@ -119,6 +119,11 @@ class Algorithm:
         return frozenset(read & set(statistics.OPTIONAL) - {"mask"})
 
     @property
+    def compares_with_old(self) -> bool:
+        """Whether its weights depend on π_old."""
+        return any("rollout_logp" in each.statistics for each in self._at_weights)
+
+    @property
     def whole_batch(self) -> bool:
         """Whether the weights compare tokens or rows across the batch: compute them before the batch is split."""
         return any(each.whole_batch for each in self._at_weights)

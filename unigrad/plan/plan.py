@@ -12,7 +12,8 @@ from unigrad.config import Config
 from unigrad.data.rows import SUFFIXES
 from unigrad.hybrid import Objective
 from unigrad.plan.memory import FLOAT32, PHASES, Part, memory, peak
-from unigrad.policy.architecture import Dimensions, dimensions
+from unigrad.policy.architecture import Dimensions, dimensions, skeleton
+from unigrad.rollout.torch_engine import checked_cache_argument
 
 MIB, GIB, GB = 2**20, 2**30, 10**9
 CARDS = {24: 23.5, 40: 39.4, 80: 79.1, 141: 139.8}
@@ -105,6 +106,8 @@ def _needs(
     yield f"one GPU of at least {needed:.1f} GiB: it " + "; it ".join(
         f"{verb} {', '.join(map(str, cards))} GB" for verb, cards in (("fits", fits), ("does not fit", others)) if cards
     )
+    if refusal := _engine_refusal(config, stages, architecture):
+        yield refusal
     weights = FLOAT32 * model.parameters
     if LARGE_CARD in others:
         yield f"unigrad trains in one process on one GPU today: this does not run on one of {LARGE_CARD} GB"
@@ -115,6 +118,18 @@ def _needs(
     yield f"main memory of about {weights / GIB:.1f} GiB, through which the weights are loaded"
     yield f"disk: {', '.join(_disk(config, stages, weights))}"
     yield from _downloads(config, architecture, model)
+
+
+def _engine_refusal(config: Config, stages: Sequence[Objective], architecture: PreTrainedConfig) -> str | None:
+    """Why the torch engine would not sample from this model, as far as its architecture says."""
+    evaluates = config.data.eval is not None and config.train.eval_steps > 0
+    if config.rollout.engine != "torch" or not (evaluates or any(stage.samples for stage in stages)):
+        return None
+    try:
+        checked_cache_argument(skeleton(architecture))
+    except ValueError as error:
+        return f"another model, or SFT without evaluations (train.eval_steps 0): {error}"
+    return None
 
 
 def _disk(config: Config, stages: Sequence[Objective], weights: int) -> Iterator[str]:

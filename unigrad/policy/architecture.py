@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from unigrad.policy.transformers_api import rope_parameters, text_config
 
@@ -38,8 +38,7 @@ class Dimensions:
 
 def dimensions(config: PreTrainedConfig) -> Dimensions:
     """Of the model that `config` describes, counted on the model itself, without a byte of its weights."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+    model = skeleton(config)
     text = text_config(config)
     inputs, outputs = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     matrices = (p for p in model.parameters() if p.ndim >= 2 and p is not inputs and p is not outputs)
@@ -56,6 +55,13 @@ def dimensions(config: PreTrainedConfig) -> Dimensions:
         vocabulary=outputs.shape[0],
         tied=inputs is outputs,
     )
+
+
+def skeleton(config: PreTrainedConfig) -> PreTrainedModel:
+    """The model that `config` describes, without a byte of its weights."""
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    return model
 
 
 def bundled_architectures() -> dict[str, PreTrainedConfig]:

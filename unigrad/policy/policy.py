@@ -21,6 +21,9 @@ from unigrad.policy.logprobs import token_logprobs
 from unigrad.policy.saving import save_pretrained
 from unigrad.policy.value_head import ValueHead
 
+# What a model is tried on where training mode must change nothing: enough tokens and seeds that noise cannot hide.
+_PROBE_ROWS, _PROBE_TOKENS, _PROBE_SEEDS = 2, 8, 4
+
 
 @dataclass(frozen=True, slots=True)
 class TokenStatistics:
@@ -43,7 +46,8 @@ class Policy(nn.Module):
     The model is in eval mode, so that the same weights are the same function in rollouts and in training.
 
     Raises:
-        ValueError: gradient checkpointing of a model that has dropout, or that transformers cannot checkpoint.
+        ValueError: gradient checkpointing of a model that has dropout, that computes something else in training mode
+            for any other reason, or that transformers cannot checkpoint.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Policy(nn.Module):
         self.gradient_checkpointing = gradient_checkpointing
         if gradient_checkpointing:
             _enable_checkpointing(model)
+            self._check_checkpointing()
         # An embedding's padding_idx withholds the gradient of that token everywhere, and it is often the end token. Our
         # pads need no such help: they come last, and nothing that is trained attends to them.
         self.model.get_input_embeddings().padding_idx = None
@@ -79,7 +84,7 @@ class Policy(nn.Module):
 
     @property
     def max_positions(self) -> int | None:
-        """How many tokens the model was made for, prompt and completion together; None if its config does not say."""
+        """How many tokens a row may hold, prompt and completion together; None if the model's config does not say."""
         return transformers_api.max_positions(self.model.config)
 
     def add_value_head(self) -> None:
@@ -140,21 +145,53 @@ class Policy(nn.Module):
         save_pretrained(self.model, self.tokenizer, Path(path), dtype)
 
     def _hidden(self, input_PL: Tensor) -> Tensor:
-        # transformers checkpoints layers in training mode only, and then also takes their cache away, which would break
-        # rollouts: so the mode lasts for this call. It changes nothing else, since there is no dropout.
-        self.model.train(self.gradient_checkpointing and torch.is_grad_enabled())
-        try:
-            hidden_PLD: Tensor = self.model.base_model(input_ids=input_PL, use_cache=False).last_hidden_state
-        finally:
-            self.model.eval()
+        # Layers are checkpointed in training mode only, and then transformers also takes their cache away, which would
+        # break rollouts: so the mode lasts for this call.
+        if not (self.gradient_checkpointing and torch.is_grad_enabled()):
+            return self._base(input_PL)
+        with transformers_api.checkpointing(self.model):
+            return self._base(input_PL)
+
+    def _base(self, input_PL: Tensor) -> Tensor:
+        hidden_PLD: Tensor = self.model.base_model(input_ids=input_PL, use_cache=False).last_hidden_state
         return hidden_PLD
+
+    @torch.no_grad()
+    def _check_checkpointing(self) -> None:
+        """Refuses a model that is another function, or a random one, where its layers are checkpointed."""
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        input_PL = torch.arange(_PROBE_ROWS * _PROBE_TOKENS, device=self.device).view(_PROBE_ROWS, -1) % rows
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), self.autocast():
+            quiet_PLD = self._base(input_PL)
+            for seed in range(_PROBE_SEEDS):
+                torch.manual_seed(seed)
+                with transformers_api.checkpointing(self.model):
+                    # Equal to the bit: the same operations on the same numbers.
+                    if not torch.equal(self._base(input_PL), quiet_PLD):
+                        raise ValueError(
+                            f"gradient checkpointing needs training mode, where {type(self.model).__name__} computes "
+                            "something else (noise, or a rule of its own): set model.gradient_checkpointing to false"
+                        )
 
 
 def _enable_checkpointing(model: PreTrainedModel) -> None:
-    dropout = {key: p for key, p in model.config.to_dict().items() if "drop" in key and isinstance(p, float) and p > 0}
+    found = _dropouts(model)
+    configured = model.config.to_dict().items()
+    dropout = {key: p for key, p in configured if "drop" in key and isinstance(p, float) and p in found}
     if dropout:
         named = ", ".join(f"{key}={p}" for key, p in dropout.items())
         raise ValueError(
             f"gradient checkpointing would turn on this model's dropout ({named}): set it to 0 in config.json"
         )
     transformers_api.enable_activation_checkpointing(model)
+
+
+def _dropouts(model: PreTrainedModel) -> set[float]:
+    """The rates above 0 of every dropout that stands in the model itself; its config may hold others, of a head for
+    classification that it does not have."""
+    rates = set()
+    for module in model.modules():
+        named = {**vars(module), "dropout": module.p} if isinstance(module, nn.Dropout) else vars(module)
+        rates |= {rate for name, rate in named.items() if "drop" in name and isinstance(rate, float) and rate > 0}
+    return rates

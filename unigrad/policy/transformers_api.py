@@ -23,6 +23,7 @@ try:
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.utils import logging as hub_logging
     from transformers import Cache, DynamicCache, DynamicLayer, PreTrainedConfig, PreTrainedModel
+    from transformers.cache_utils import DynamicSlidingWindowLayer
     from transformers.utils import logging as transformers_logging
 except ImportError as error:
     raise ImportError(f"{error}; {with_window('transformers')}, {with_window('huggingface-hub')}") from error
@@ -45,9 +46,19 @@ def growing_cache(model: PreTrainedModel) -> DynamicCache:
 
 
 def special_layers(model: PreTrainedModel) -> list[str]:
-    """The kinds of the model's layers whose cache is not every earlier position's keys and values (windows, states)."""
-    kinds = {type(layer) for layer in growing_cache(model).layers} - {DynamicLayer}
+    """The kinds of the model's layers whose cache is not every earlier position's keys and values (windows, states).
+
+    A window that holds all of the model's positions is none.
+    """
+    positions = max_positions(model.config)
+    kinds = {type(layer) for layer in growing_cache(model).layers if not _is_full(layer, positions)}
     return sorted(kind.__name__ for kind in kinds)
+
+
+def _is_full(layer: Any, positions: int | None) -> bool:
+    if type(layer) is DynamicSlidingWindowLayer:
+        return positions is not None and layer.sliding_window >= positions
+    return type(layer) is DynamicLayer
 
 
 def keys_and_values(cache: Cache) -> list[tuple[Tensor, Tensor]]:
@@ -89,6 +100,20 @@ def enable_activation_checkpointing(model: PreTrainedModel) -> None:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
 
 
+@contextmanager
+def checkpointing(model: PreTrainedModel) -> Iterator[None]:
+    """The layers that recompute are in training mode, and nothing inside them: what is random in training mode only
+    (dropout, routing noise) stays off."""
+    layers = [module for module in model.modules() if getattr(module, "gradient_checkpointing", False)]
+    for layer in layers:
+        layer.training = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
+
+
 def reads_gguf() -> bool:
     """Whether a GGUF file can be read rightly. Before transformers 5.18 its end token is read as its begin token."""
     return hasattr(transformers, "GgufConfig")
@@ -106,9 +131,20 @@ def text_config(config: PreTrainedConfig) -> PreTrainedConfig:
 
 
 def max_positions(config: PreTrainedConfig) -> int | None:
-    """How many tokens the model was made for; None where its architecture has no limit."""
+    """How many tokens a row may hold: what the model was made for, and no more than `one_rope`. None: no limit."""
     limit: int | None = getattr(text_config(config), "max_position_embeddings", None)
-    return limit
+    return min((each for each in (limit, one_rope(config)) if each is not None), default=None)
+
+
+def one_rope(config: PreTrainedConfig) -> int | None:
+    """Tokens up to which a longrope has one set of frequencies: a longer row in the batch changes every other's.
+
+    None: the frequencies are the same for all rows. (A `dynamic` rope's are, up to `max_position_embeddings`.)
+    """
+    rope = rope_parameters(text_config(config))
+    ropes = [rope, *(each for each in rope.values() if isinstance(each, dict))]
+    borders = [each.get("original_max_position_embeddings") for each in ropes if each.get("rope_type") == "longrope"]
+    return min((each for each in borders if each is not None), default=None)
 
 
 def rope_parameters(config: PreTrainedConfig) -> dict[str, Any]:

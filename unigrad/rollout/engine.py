@@ -28,6 +28,8 @@ class Completion:
     truncated: it ended because its length ran out, not by an end token or a stop string.
     ended: its last token is an end token.
     text: what was written, special tokens included, without the end token: what a demonstration's text is too.
+    cut_masses: the probability mass that top-k and top-p kept from being sampled, a number a token; empty where the
+        engine does not say.
     """
 
     token_ids: tuple[int, ...]
@@ -36,6 +38,7 @@ class Completion:
     truncated: bool
     ended: bool
     text: str
+    cut_masses: tuple[float, ...] = ()
 
 
 OnCompletion = Callable[[Prompt, int, Completion], None]
@@ -43,7 +46,12 @@ OnCompletion = Callable[[Prompt, int, Completion], None]
 
 
 class Engine(Protocol):
-    """Samples from the policy as it stands now. Implementations differ in speed, never in meaning."""
+    """Samples from the policy as it stands now. Implementations differ in speed, never in meaning.
+
+    An engine whose log-probs are those of a float32 forward, to rounding, may say so by an attribute `is_exact = True`.
+    Of any other, and of any beside a trainer in another precision, a ratio π_θ/π_old would be 1 only to that precision,
+    and be clipped for it: the trainer then takes log π_old from its own forward.
+    """
 
     def generate(
         self, prompts: Sequence[Prompt], sampling: Sampling, seed: int, on_completion: OnCompletion | None = None

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+
 from unigrad.plugins import add, find
 from unigrad.policy import Policy
 from unigrad.rollout.engine import Engine
+from unigrad.rollout.probe import check_torch_engine
 from unigrad.rollout.torch_engine import TorchEngine
 
 EngineBuilder = Callable[[Policy, int], Engine]
@@ -14,6 +17,7 @@ EngineBuilder = Callable[[Policy, int], Engine]
 
 
 def _torch(policy: Policy, max_concurrent_tokens: int) -> Engine:
+    check_torch_engine(policy)
     return TorchEngine(
         policy.model,
         policy.tokenizer,
@@ -28,6 +32,11 @@ ENGINES: dict[str, EngineBuilder] = {"torch": _torch}
 def register_engine(name: str, build: EngineBuilder) -> None:
     """Add an engine. Raises ValueError where its name is taken."""
     add(ENGINES, name, build, "an engine")
+
+
+def is_exact(engine: Engine, policy: Policy) -> bool:
+    """Whether the engine's log-probs are the policy's, to the rounding of float32: see `Engine`."""
+    return policy.compute_dtype != torch.bfloat16 and getattr(engine, "is_exact", False)
 
 
 def engine_builder(name: str) -> EngineBuilder:

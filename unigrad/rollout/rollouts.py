@@ -19,13 +19,15 @@ class Rollouts:
     """The scored completions of each problem, in order, with what their making cost.
 
     entropy: mean over all sampled tokens of the exact entropy of their distribution, in nats. scoring_seconds: what
-    scoring took after the last completion had ended.
+    scoring took after the last completion had ended. cut_mass: mean over the tokens of the probability mass that the
+    sampler's top-k and top-p left out; None where it has neither, or the engine does not say.
     """
 
     trajectories: list[tuple[Trajectory, ...]]
     entropy: float
     sampling_seconds: float
     scoring_seconds: float
+    cut_mass: float | None = None
 
     @classmethod
     def of_all(cls, parts: Sequence[Rollouts]) -> Rollouts:
@@ -33,11 +35,13 @@ class Rollouts:
         if len(parts) == 1:
             return parts[0]
         tokens = sum(part.tokens for part in parts)
+        cut = [part.cut_mass * part.tokens for part in parts if part.cut_mass is not None]
         return cls(
             [group for part in parts for group in part.trajectories],
             entropy=sum(part.entropy * part.tokens for part in parts) / max(tokens, 1),
             sampling_seconds=max(part.sampling_seconds for part in parts),
             scoring_seconds=max(part.scoring_seconds for part in parts),
+            cut_mass=sum(cut) / max(tokens, 1) if len(cut) == len(parts) else None,
         )
 
     @classmethod
@@ -110,9 +114,11 @@ def roll_out(
             )
         )
     entropies = [value for each in in_order for value in each.completion.entropies]
+    cut = [value for each in in_order for value in each.completion.cut_masses]
     return Rollouts(
         [tuple(group) for group in trajectories],
         entropy=sum(entropies) / max(len(entropies), 1),
         sampling_seconds=all_sampled - start,
         scoring_seconds=time.perf_counter() - all_sampled,
+        cut_mass=sum(cut) / len(cut) if cut and sampling.is_truncated else None,
     )

@@ -31,13 +31,16 @@ def trajectory_generator(seed: int, key: str, index: int) -> np.random.Generator
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
 
 
-def draw(logits_BV: Tensor, sampling: Sampling, uniforms_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def draw(
+    logits_BV: Tensor, sampling: Sampling, uniforms_B: Tensor, cut_B: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Sample a token for each row.
 
     Args:
         logits_BV: the model's logits, of any floating type.
         sampling: temperature, top_k and top_p are read.
         uniforms_B: float64 on the CPU, in [0, 1).
+        cut_B: where given, filled with the probability mass that top_k and top_p keep from being sampled.
 
     Returns:
         The tokens (int64), their log-probs and the entropies in nats (float32), each [B] and on the CPU. Log-prob and
@@ -47,15 +50,14 @@ def draw(logits_BV: Tensor, sampling: Sampling, uniforms_B: Tensor) -> tuple[Ten
         FloatingPointError: the logits hold NaN or +inf.
     """
     rows = max(1, (_PART_CPU if logits_BV.device.type == "cpu" else _PART) // logits_BV.shape[1])
-    parts = [
-        _draw(logits_BV[start : start + rows], sampling, uniforms_B[start : start + rows])
-        for start in range(0, len(logits_BV), rows)
-    ]
+    cut_B = torch.empty(len(logits_BV)) if cut_B is None else cut_B
+    places = [slice(start, start + rows) for start in range(0, len(logits_BV), rows)]
+    parts = [_draw(logits_BV[place], sampling, uniforms_B[place], cut_B[place]) for place in places]
     tokens, logps, entropies = (torch.cat(column) for column in zip(*parts, strict=True))
     return tokens, logps, entropies
 
 
-def _draw(logits_BV: Tensor, sampling: Sampling, uniforms_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _draw(logits_BV: Tensor, sampling: Sampling, uniforms_B: Tensor, cut_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     logits_BV = logits_BV.float()
     if sampling.temperature > 0:
         logits_BV = logits_BV / sampling.temperature
@@ -66,10 +68,13 @@ def _draw(logits_BV: Tensor, sampling: Sampling, uniforms_B: Tensor) -> tuple[Te
     entropy_B = -torch.linalg.vecdot(probs_BV, logp_BV).cpu()
     if not bool(entropy_B.isfinite().all()):
         raise FloatingPointError("the model's logits are not finite: its weights, or its compute type, have overflowed")
-    if sampling.temperature > 0:
-        tokens_B = inverse_cdf(keep_top(probs_BV, sampling.top_k, sampling.top_p), uniforms_B)
+    if sampling.is_truncated:
+        whole_B = probs_BV.sum(-1)
+        probs_BV = keep_top(probs_BV, sampling.top_k, sampling.top_p)
+        cut_B.copy_((1 - probs_BV.sum(-1) / whole_B).clamp(min=0))
     else:
-        tokens_B = logp_BV.argmax(-1)
+        cut_B.zero_()
+    tokens_B = inverse_cdf(probs_BV, uniforms_B) if sampling.temperature > 0 else logp_BV.argmax(-1)
     return tokens_B.cpu(), logp_BV.gather(-1, tokens_B[:, None])[:, 0].cpu(), entropy_B
 
 

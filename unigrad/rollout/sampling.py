@@ -37,6 +37,11 @@ class Sampling:
             if not fine:
                 raise ValueError(f"sampling cannot have {name}={getattr(self, name)!r}")
 
+    @property
+    def is_truncated(self) -> bool:
+        """Whether tokens that the policy gives some probability cannot be sampled."""
+        return self.temperature > 0 and (self.top_p < 1 or self.top_k > 0)
+
     @classmethod
     def of_training(cls, rollout: RolloutConfig) -> Self:
         """As the section `rollout` says."""

@@ -5,6 +5,7 @@ Shapes: B active rows, P prompts, L positions, V vocabulary.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ class _Row:
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     entropies: list[float] = field(default_factory=list)
+    cut_masses: list[float] = field(default_factory=list)
     ended: bool = False
     stopped: bool = False
     """By an end token or a stop string."""
@@ -59,6 +61,7 @@ class _Row:
             truncated=not self.stopped,
             ended=self.ended,
             text=str(tokenizer.decode(written, skip_special_tokens=False)),
+            cut_masses=tuple(self.cut_masses),
         )
 
 
@@ -96,8 +99,13 @@ class TorchEngine:
         self._tokenizer = tokenizer
         self._max_concurrent_tokens = max_concurrent_tokens
         self._compute_dtype = None if compute_dtype == torch.float32 else compute_dtype
-        self._cache_argument = _checked_cache_argument(model)
+        self._cache_argument = checked_cache_argument(model)
         self._end_ids = _end_ids(model, tokenizer)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether its log-probs are those of a float32 forward, to rounding: see `Engine`."""
+        return self._compute_dtype is None and self._model.dtype in (torch.float32, torch.float64)
 
     def generate(
         self, prompts: Sequence[Prompt], sampling: Sampling, seed: int, on_completion: OnCompletion | None = None
@@ -111,7 +119,7 @@ class TorchEngine:
         """
         if not prompts:
             return []
-        rows = _rows(prompts, sampling, seed, transformers_api.text_config(self._model.config).max_position_embeddings)
+        rows = _rows(prompts, sampling, seed, transformers_api.max_positions(self._model.config) or sys.maxsize)
         length = max(len(row.prompt.token_ids) + row.room for row in rows)
         capacity = min(self._max_concurrent_tokens // length, len(rows))
         if capacity == 0:
@@ -187,11 +195,13 @@ class TorchEngine:
             **{self._cache_argument: cache},
         ).logits
         uniforms_B = torch.tensor([row.generator.random() for row in active], dtype=torch.float64)
-        drawn = (column.tolist() for column in draw(logits_B1V[:, -1], sampling, uniforms_B))
-        for row, token, logprob, entropy in zip(active, *drawn, strict=True):
+        cut_B = torch.empty(len(active))
+        drawn = (column.tolist() for column in (*draw(logits_B1V[:, -1], sampling, uniforms_B, cut_B), cut_B))
+        for row, token, logprob, entropy, cut_mass in zip(active, *drawn, strict=True):
             row.token_ids.append(token)
             row.logprobs.append(logprob)
             row.entropies.append(entropy)
+            row.cut_masses.append(cut_mass)
             row.ended = token in self._end_ids or token in sampling.stop_token_ids
             row.stopped = row.ended or self._stopped_by_text(row, sampling.stop)
 
@@ -223,14 +233,24 @@ class TorchEngine:
                 module.training = training
 
 
-def _checked_cache_argument(model: PreTrainedModel) -> str:
-    cannot = f"the torch engine cannot run {type(model).__name__}"
+def cannot_run(model: PreTrainedModel) -> str:
+    """How every refusal of a model begins."""
+    return f"the torch engine cannot run {type(model).__name__}"
+
+
+def checked_cache_argument(model: PreTrainedModel) -> str:
+    """What the model's `forward` calls its cache. Raises ValueError where its architecture alone says that it cannot be
+    run; the model may be on the meta device."""
+    cannot = cannot_run(model)
     stateful = transformers_api.is_stateful(model)
     if model.config.is_encoder_decoder or stateful or not transformers_api.takes_any_attention(model):
         raise ValueError(f"{cannot}: it takes decoder-only models with standard attention")
     kinds = transformers_api.special_layers(model)
     if kinds:
-        raise ValueError(f"{cannot}: every layer must have full attention, not {', '.join(kinds)}")
+        raise ValueError(
+            f"{cannot}: every layer must have full attention, not {', '.join(kinds)} (a window is full attention where "
+            "model.max_position_embeddings is no longer)"
+        )
     argument = transformers_api.cache_argument(model)
     if argument is None:
         raise ValueError(f"{cannot}: its forward takes no cache of earlier tokens' keys and values")

@@ -39,6 +39,7 @@ class Metric(StrEnum):
     SOLVED_ALL = "gate/solved_all", "share of the questions that every rollout solves"
     BEST_STEP = "eval/best_step", "step of the best evaluation so far, whose checkpoint is kept (train.keep_best)"
     ENTROPY = "policy/entropy", "entropy of the sampled tokens' distributions, in nats"
+    CUT_MASS = "policy/cut_mass", "probability that top_p and top_k kept from the sampler, a mean over its tokens"
     CLIP_FRACTION = "policy/clip_fraction", "share of the rollouts' tokens that the mask sets to 0"
     MISMATCH_MEAN = "policy/rollout_mismatch_mean", "mean distance of the trainer's log-probs from the engine's"
     MISMATCH_MAX = "policy/rollout_mismatch_max", "the largest such distance, in nats"

@@ -33,7 +33,7 @@ class Annotator:
             sequences = replace(sequences, values_M=values_M)
             if self.own_logprobs:
                 sampled_M = sequences.sampled_S[sequences.sequence_M]
-                sequences = replace(sequences, old_logp_M=torch.where(sampled_M, logp_M, sequences.old_logp_M))
+                sequences = replace(sequences, old_logp_M=torch.where(sampled_M, logp_M, sequences.rollout_logp_M))
         return sequences
 
     def _forward(self, policy: Policy, sequences: Sequences) -> tuple[Tensor, Tensor | None]:

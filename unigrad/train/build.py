@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from transformers import PreTrainedConfig
 
 from unigrad.config import Config, SourceConfig
 from unigrad.data import PreparedProblem, PromptTemplate, Turn, prepare_problems, prompt_template, turn_of
@@ -15,9 +16,9 @@ from unigrad.data.tiny import model_source
 from unigrad.errors import ConfigError
 from unigrad.hybrid import Objective
 from unigrad.plan import longest_row
-from unigrad.policy import Policy, load_policy
-from unigrad.rollout import Sampling
-from unigrad.rollout.engines import engine_builder
+from unigrad.policy import Policy, load_policy, transformers_api
+from unigrad.rollout import Engine, Sampling
+from unigrad.rollout.engines import engine_builder, is_exact
 from unigrad.runs.checkpoints import Position
 from unigrad.train.annotate import Annotator
 from unigrad.train.checkpoint import load_state
@@ -64,13 +65,8 @@ class Build:
         inputs = self._inputs(train_sets, [problem for _, problems in held_out for problem in problems])
 
         policy = _load(model_source(config.model.name_or_path) if self.resumed is None else str(self.resumed), config)
-        check_lengths(config, policy.max_positions)
-        turn = turn_of(template, policy.tokenizer, config.data.end_of_turn)
-        if turn.note:
-            self._say(turn.note)
-        if turn.end_id is not None:
-            # The engine reads it there, and so does whoever loads the trained model.
-            policy.add_end(turn.end_id)
+        check_lengths(config, policy.model.config)
+        turn = self._turn(template, policy)
         prepare = Preparation(policy, template, turn, scorer, config.data.max_prompt_length, self._say)
         limit = config.max_demonstration_length
         sets = [ProblemSet(prepare(problems, label(each, config), limit), each.weight) for each, problems in train_sets]
@@ -79,7 +75,9 @@ class Build:
             name: prepare(problems, "held-out" if len(held_out) == 1 else f"held-out {name}", None)
             for name, problems in held_out
         }
-        engine = build_engine(policy, config.rollout.max_concurrent_tokens)
+        sampling = [stage for stage in stages if stage.samples]
+        engine = build_engine(policy, config.rollout.max_concurrent_tokens) if sampling or held_out else None
+        own_old_policy = engine is not None and self._own_old_policy(sampling, engine, policy)
         if any("values" in stage.needs for stage in stages):
             policy.add_value_head()
         optimizer = build_optimizer(policy.parameters(), config.train)
@@ -95,7 +93,8 @@ class Build:
                 policy=policy,
                 engine=engine,
                 scorer=scorer,
-                annotate=_annotator(config, stages, policy),
+                annotate=_annotator(config, stages, policy, exact=not own_old_policy),
+                own_old_policy=own_old_policy,
                 optimizer=optimizer,
                 world=current_world(),
                 state=state,
@@ -103,20 +102,31 @@ class Build:
             stages=stages,
             start=start,
             inputs=inputs,
-            held_out=HeldOut(
-                sets=evaluated,
-                engine=engine,
-                scorer=scorer,
-                sampling=Sampling.of_held_out(config),
-                seed=mixed_seed(config.held_out_seed, 0),
-            )
-            if evaluated
-            else None,
+            held_out=self._held_out(evaluated, engine, scorer) if evaluated and engine else None,
             texts=TokenTexts(policy.tokenizer) if config.train.save_token_logprobs else None,
         )
 
     def _say(self, line: str) -> None:
         self.console.print(line, markup=False, soft_wrap=True)
+
+    def _turn(self, template: PromptTemplate, policy: Policy) -> Turn:
+        """What the policy's completions begin and end with."""
+        turn = turn_of(template, policy.tokenizer, self.config.data.end_of_turn)
+        if turn.note:
+            self._say(turn.note)
+        if turn.end_id is not None:
+            # The engine reads it there, and so does whoever loads the trained model.
+            policy.add_end(turn.end_id)
+        return turn
+
+    def _held_out(self, sets: Mapping[str, Sequence[PreparedProblem]], engine: Engine, scorer: Scorer) -> HeldOut:
+        return HeldOut(
+            sets=sets,
+            engine=engine,
+            scorer=scorer,
+            sampling=Sampling.of_held_out(self.config),
+            seed=mixed_seed(self.config.held_out_seed, 0),
+        )
 
     def _inputs(
         self, train_sets: Sequence[tuple[SourceConfig, Sequence[Problem]]], evaluated: Sequence[Problem]
@@ -133,6 +143,26 @@ class Build:
             }
             check_inputs(self.folder, inputs, paths)
         return inputs
+
+    def _own_old_policy(self, stages: Sequence[Objective], engine: Engine, policy: Policy) -> bool:
+        """Whether log π_old is the trainer's own in the stages, which sample; says so, and warns of how they sample."""
+        rollout = self.config.rollout
+        if stages and Sampling.of_training(rollout).is_truncated:
+            self._say(
+                f"WARNING: with rollout.top_p = {rollout.top_p:g} and top_k = {rollout.top_k} a rollout never holds "
+                "what the sampler cuts off (policy/cut_mass), and the policy is trained as if it could, a known way to "
+                "collapse; 1 and 0 cut nothing off"
+            )
+        terms = [term for stage in stages for term in stage.terms]
+        compares = any(term.algorithm.compares_with_old for term in terms)
+        own = compares and not is_exact(engine, policy)
+        if own:
+            self._say(
+                f"π_old: the trainer's own log-probs, as those of the engine {rollout.engine!r} are not "
+                f"exact beside a trainer in {str(policy.compute_dtype).removeprefix('torch.')}: "
+                "policy/rollout_mismatch_mean says how far off"
+            )
+        return own
 
     def _check_demonstrations(self, stages: Sequence[Objective], sets: Sequence[ProblemSet]) -> None:
         shown = any(item.demonstration is not None for each in sets for item in each.problems)
@@ -192,24 +222,28 @@ def checked_objectives(config: Config) -> list[Objective]:
     return stages
 
 
-def check_lengths(config: Config, positions: int | None) -> None:
+def check_lengths(config: Config, architecture: PreTrainedConfig) -> None:
     """Raises ConfigError where the longest row does not fit the model."""
-    longest = longest_row(config)
+    longest, positions = longest_row(config), transformers_api.max_positions(architecture)
     if positions is not None and longest > positions:
+        why = ""
+        if positions == transformers_api.one_rope(architecture):
+            why = ": past these its rotary embedding goes by the longest row of a batch, and so would every log-prob"
         raise ConfigError(
             f"data.max_prompt_length and the longest completion or demonstration make {longest} tokens; "
-            f"{config.model.name_or_path} takes {positions}"
+            f"{config.model.name_or_path} takes {positions}{why}"
         )
 
 
-def _annotator(config: Config, stages: Sequence[Objective], policy: Policy) -> Annotator | None:
-    """What fills in the statistics that these algorithms need besides the engine's; None where there are none."""
+def _annotator(config: Config, stages: Sequence[Objective], policy: Policy, *, exact: bool) -> Annotator | None:
+    """What fills in the statistics that these algorithms need besides the engine's; None where there are none. exact:
+    no update takes log π_old from its own forward anyway."""
     needs = frozenset[str]().union(*(stage.needs for stage in stages))
     reference = None
     if "reference_logp" in needs:
         reference = _load(model_source(config.model.name_or_path), config)
         reference.requires_grad_(False)
-    own_logprobs = "engine_logp" in needs
+    own_logprobs = exact and "engine_logp" in needs
     if reference is None and not own_logprobs and policy.value_head is None:
         return None
     return Annotator(policy, reference, own_logprobs, config.train.tokens_per_micro_batch)

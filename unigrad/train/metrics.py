@@ -23,6 +23,8 @@ def rollout_metrics(rollouts: Rollouts) -> dict[str, Any]:
     }
     if not every:
         return metrics
+    if rollouts.cut_mass is not None:
+        metrics[Metric.CUT_MASS] = rollouts.cut_mass
     reasons = Counter(each.verdict.reason for each in every)
     return metrics | {
         Metric.REWARD_MEAN: sum(each.reward for each in every) / len(every),

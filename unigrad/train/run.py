@@ -13,7 +13,7 @@ from unigrad.data.tiny import model_source
 from unigrad.errors import ConfigError, RewardError, UserCodeError, one_line
 from unigrad.plan import plan_lines
 from unigrad.policy import find_architecture
-from unigrad.policy.transformers_api import hide_progress_bars, max_positions
+from unigrad.policy.transformers_api import hide_progress_bars
 from unigrad.runs.checkpoints import set_aside
 from unigrad.runs.folder import (
     VERDICTS_FILE,
@@ -93,7 +93,7 @@ def show_plan(config: Config) -> int:
         )
     except (ValueError, OSError) as error:
         raise ConfigError(one_line(error)) from error
-    check_lengths(config, max_positions(architecture))
+    check_lengths(config, architecture)
     console = Console(highlight=False)
     for line in plan_lines(config, stages, architecture, found):
         console.print(line, markup=False, soft_wrap=True)

@@ -21,7 +21,7 @@ from unigrad.train.annotate import Annotator
 from unigrad.train.metrics import decision_metrics, rollout_metrics, token_metrics, update_metrics
 from unigrad.train.optimizer import learning_rate, set_learning_rate
 from unigrad.train.questions import Questions
-from unigrad.train.update import update
+from unigrad.train.update import update, with_own_old_policy
 from unigrad.types import Group, Scorer, TrainerState
 from unigrad.world import World
 
@@ -39,14 +39,17 @@ class Taken:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What a step works on. state: what reward functions are told of the run; `take` keeps it."""
+    """What a step works on. own_old_policy: log π_old is the trainer's own, not the engine's (see
+    `with_own_old_policy`). engine: None where no stage samples. state: what reward functions are told of the run;
+    `take` keeps it."""
 
     config: Config
     questions: Questions
     policy: Policy
-    engine: Engine
+    engine: Engine | None
     scorer: Scorer
     annotate: Annotator | None
+    own_old_policy: bool
     optimizer: torch.optim.Optimizer
     world: World
     state: TrainerState
@@ -75,8 +78,8 @@ class Step:
         trained: set[int] = set()
         reports = []
         size = config.questions_per_update or len(groups)
-        for first in range(0, len(groups), size):
-            rows = rows_of(
+        updates = [
+            rows_of(
                 groups,
                 [each.weights for each in decisions],
                 objective.terms,
@@ -84,9 +87,14 @@ class Step:
                 questions=range(first, min(first + size, len(groups))),
                 kl_reward_coefficient=objective.kl_reward_coefficient,
             )
-            if len(rows):
-                reports.append(update(self.policy, self.optimizer, rows, config, self.config.value, self.world))
-                trained.update(rows.trained_sequences)
+            for first in range(0, len(groups), size)
+        ]
+        updates = [rows for rows in updates if len(rows)]
+        if self.own_old_policy and objective.samples:
+            updates = with_own_old_policy(self.policy, updates, config.tokens_per_micro_batch, self.world)
+        for rows in updates:
+            reports.append(update(self.policy, self.optimizer, rows, config, self.config.value, self.world))
+            trained.update(rows.trained_sequences)
         end = time.perf_counter()
         self.state.global_step = step
 
@@ -102,6 +110,7 @@ class Step:
         return Taken(questions, groups, decisions, frozenset(trained), metrics)
 
     def _roll_out(self, questions: Sequence[PreparedProblem], seed: int) -> Rollouts:
+        assert self.engine is not None  # a stage samples
         return roll_out(self.engine, self.scorer, questions, Sampling.of_training(self.config.rollout), seed)
 
 

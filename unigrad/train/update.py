@@ -6,11 +6,12 @@ Shapes: M completion tokens of a micro-batch, N tokens of its rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from unigrad.batch import MicroBatch, Rows, padded
+from unigrad.batch import MicroBatch, Rows, Sequences, padded
 from unigrad.config import TrainConfig, ValueConfig
 from unigrad.estimator import surrogate, weigh
 from unigrad.policy import Policy, TokenStatistics, clipped_value_loss
@@ -52,10 +53,41 @@ def update(
     return report
 
 
+def with_own_old_policy(
+    policy: Policy, updates: Sequence[Rows], tokens_per_micro_batch: int, world: World
+) -> list[Rows]:
+    """A step's updates, with log π_old of the rollouts from the trainer's own forward in place of the engine's.
+
+    The first update's weights sampled them, so its own forward says it, and the ratio is 1 to the bit. For the others
+    it is taken now, before any weight moves, in the very micro-batches that they train in: in another layout the same
+    weights would round to other numbers.
+    """
+    own = []
+    for number, rows in enumerate(updates):
+        old_logp_M = None
+        if number:
+            mine = world.share(rows.trained_sequences)
+            batches = list(padded(rows.sequences, mine, tokens_per_micro_batch))
+            statistics = _statistics(policy, rows, batches, world)
+            old_logp_M = _sampled_or(statistics.logp_M.cpu(), rows.sequences)
+        own.append(replace(rows, sequences=replace(rows.sequences, old_logp_M=old_logp_M)))
+    return own
+
+
+def _sampled_or(logp_M: Tensor, sequences: Sequences) -> Tensor:
+    """`logp_M` of what was sampled; of demonstrations what stands in the engine's place."""
+    return torch.where(sequences.sampled_S[sequences.sequence_M], logp_M, sequences.rollout_logp_M)
+
+
 def _weights_over_all(policy: Policy, rows: Rows, batches: Sequence[MicroBatch], world: World) -> Tensor | None:
     """The weights of all rows, where an algorithm compares tokens across the micro-batches; else None."""
     if len(batches) == world.size == 1 or not any(algorithm.whole_batch for algorithm in rows.algorithms):
         return None
+    return _weights(rows.to(policy.device, policy.dtype), _statistics(policy, rows, batches, world))
+
+
+def _statistics(policy: Policy, rows: Rows, batches: Sequence[MicroBatch], world: World) -> TokenStatistics:
+    """Of the tokens in every rank's `batches`, 0 elsewhere, without gradients."""
     tokens = int(rows.sequences.completion_S.sum())
     logp_M = torch.zeros(tokens, device=policy.device, dtype=policy.dtype)
     entropy_M = torch.zeros_like(logp_M)
@@ -64,17 +96,17 @@ def _weights_over_all(policy: Policy, rows: Rows, batches: Sequence[MicroBatch],
             here_M = rows.sequences.completion_tokens(batch.indices_P).to(policy.device)
             statistics: TokenStatistics = policy(batch.to(policy.device, policy.dtype))
             logp_M[here_M], entropy_M[here_M] = statistics.logp_M, statistics.entropy_M
-    everywhere = TokenStatistics(world.sum(logp_M), world.sum(entropy_M), None)
-    return _weights(rows.to(policy.device, policy.dtype), everywhere)
+    return TokenStatistics(world.sum(logp_M), world.sum(entropy_M), None)
 
 
 def _weights(rows: Rows, statistics: TokenStatistics) -> Tensor:
     """Each token's weight w under its row's algorithm. f[N]."""
     token_N, known = rows.token_N, rows.sequences
+    logp_M = statistics.logp_M.detach()
     by_token = {
-        "logp": statistics.logp_M.detach(),
+        "logp": logp_M,
         "entropy": statistics.entropy_M.detach(),
-        "rollout_logp": known.old_logp_M,
+        "rollout_logp": _sampled_or(logp_M, known) if known.old_logp_M is None else known.old_logp_M,
         "engine_logp": known.rollout_logp_M,
         "reference_logp": known.reference_logp_M,
     }

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from token_logprobs import token_logprobs
-from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPTNeoXConfig,
+    MixtralConfig,
+    Phi3Config,
+    PhimoeConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from unigrad.batch import micro_batches
 from unigrad.policy import Policy
@@ -145,6 +156,90 @@ def test_checkpointing_with_dropout_is_refused(tiny_model: Build, tokenizer: Pre
     model = tiny_model("llama", attention_dropout=0.1)
     with pytest.raises(ValueError, match=r"dropout \(attention_dropout=0.1\)"):
         make_policy(model, tokenizer, gradient_checkpointing=True)
+
+
+def small(config: PreTrainedConfig) -> PreTrainedModel:
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config)
+
+
+EXPERTS = {
+    "vocab_size": 60, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 64, "num_local_experts": 4, "num_experts_per_tok": 2,
+    "sliding_window": None, "initializer_range": 0.3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "config", [MixtralConfig(**EXPERTS, router_jitter_noise=0.3), PhimoeConfig(**EXPERTS, input_jitter_noise=0.3)]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_checkpointing_leaves_routing_noise_off(
+    tokenizer: PreTrainedTokenizerFast, config: PreTrainedConfig, dtype: torch.dtype
+) -> None:
+    model = small(config)
+    policy = Policy(model, tokenizer, compute_dtype=dtype, gradient_checkpointing=True)
+    with torch.no_grad():
+        sampled = token_logprobs(policy, ROWS, TEMPERATURES).logp_BT
+    for seed in range(3):
+        torch.manual_seed(seed)
+        assert torch.equal(token_logprobs(policy, ROWS, TEMPERATURES).logp_BT, sampled)
+    with torch.no_grad(), torch.autocast("cpu", dtype=dtype, enabled=dtype == torch.bfloat16):
+        ids = torch.tensor([[*ROWS[0][0], *ROWS[0][1]]])
+        quiet, noisy = model(ids).logits, model.train()(ids).logits
+    assert not torch.equal(quiet, noisy)  # or nothing was switched off
+
+
+class Noisy(nn.Module):
+    """Adds noise where its parent trains."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.gradient_checkpointing = layer, False
+
+    def forward(self, hidden: Tensor, *args: Any, **options: Any) -> Tensor:
+        out: Tensor = self.layer(hidden, *args, **options)
+        return out + torch.rand(()) if self.training and torch.rand(()) < 0.7 else out
+
+
+def test_noise_that_cannot_be_switched_off_is_refused_whatever_the_seed(
+    tiny_model: Build, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    for seed in range(5):
+        model = tiny_model("llama")
+        model.model.layers[1] = Noisy(model.model.layers[1])
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        with pytest.raises(ValueError, match="needs training mode, where LlamaForCausalLM computes something else"):
+            make_policy(model, tokenizer, torch.float32, gradient_checkpointing=True)
+        assert torch.equal(torch.get_rng_state(), before)
+        make_policy(model, tokenizer, torch.float32)
+
+
+def test_the_dropout_of_a_head_that_is_not_there_is_none(tokenizer: PreTrainedTokenizerFast) -> None:
+    sizes = {"vocab_size": 60, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+    config = GPTNeoXConfig(**sizes, num_attention_heads=4, max_position_embeddings=64)
+    assert config.classifier_dropout == 0.1
+    policy = make_policy(small(config), tokenizer, gradient_checkpointing=True)
+    token_logprobs(policy, ROWS, TEMPERATURES).logp_BT.sum().backward()
+    config.hidden_dropout = 0.2
+    with pytest.raises(ValueError, match=r"dropout \(hidden_dropout=0.2\)"):
+        make_policy(small(config), tokenizer, gradient_checkpointing=True)
+
+
+def test_rows_past_the_border_of_two_ropes_are_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    rope = {
+        "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0, 1.0], "long_factor": [3.0, 5.0],
+        "original_max_position_embeddings": 12, "factor": 4.0,
+    }  # fmt: skip
+    sizes = {key: EXPERTS[key] for key in list(EXPERTS)[:7]}
+    config = Phi3Config(**sizes, pad_token_id=0, rope_parameters=rope, original_max_position_embeddings=12)
+    policy = make_policy(small(config), tokenizer)
+    alone = token_logprobs(policy, [((1, 2), (3, 4))], [1.0]).logp_BT[0]
+    beside = token_logprobs(policy, [((1, 2), (3, 4)), ((5,) * 7, (6,) * 5)], [1.0, 1.0]).logp_BT[0, :2]
+    torch.testing.assert_close(alone, beside, rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match=r"row 0: 8 \+ 5 tokens do not fit the model's context of 12"):
+        token_logprobs(policy, [((1, 2), (3, 4)), ((5,) * 8, (6,) * 5)], [1.0, 1.0])
 
 
 def test_bfloat16_computes_in_bfloat16_and_leaves_float32_weights_and_gradients(

@@ -120,6 +120,8 @@ OWN_ATTENTION = BloomConfig(vocab_size=60, hidden_size=16, n_layer=2, n_head=4)
 def test_special_layers(tiny_model: Build) -> None:
     assert transformers_api.special_layers(tiny_model("llama")) == []
     assert transformers_api.special_layers(small(WINDOW)) == ["DynamicSlidingWindowLayer"]
+    wide = MistralConfig.from_dict({**WINDOW.to_dict(), "max_position_embeddings": 4})
+    assert transformers_api.special_layers(small(wide)) == []
 
 
 def test_is_stateful(tiny_model: Build) -> None:
@@ -157,6 +159,20 @@ def test_enable_activation_checkpointing_runs_each_layer_twice(tiny_model: Build
     assert calls == [0, 1, 1, 0]
 
 
+def test_checkpointing_trains_the_layers_and_nothing_in_them(tiny_model: Build) -> None:
+    model = tiny_model("llama").eval()
+    transformers_api.enable_activation_checkpointing(model)
+    calls: list[int] = []
+    model.base_model.layers[0].input_layernorm.register_forward_hook(lambda *_: calls.append(0))
+    with transformers_api.checkpointing(model):
+        assert [layer.training for layer in model.base_model.layers] == [True, True]
+        assert not any(child.training for layer in model.base_model.layers for child in layer.children())
+        loss = model(IDS, use_cache=False).logits.sum()
+    assert not any(module.training for module in model.modules())
+    loss.backward()
+    assert calls == [0, 0]
+
+
 def test_enable_activation_checkpointing_of_a_model_that_cannot(
     tiny_model: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,6 +193,20 @@ def test_text_config_and_max_positions(tiny_model: Build) -> None:
     assert transformers_api.text_config(config) is config
     assert transformers_api.max_positions(config) == 64
     assert transformers_api.max_positions(OWN_ATTENTION) is None
+
+
+def test_one_rope_up_to_the_border(tiny_model: Build) -> None:
+    long = {"rope_type": "longrope", "original_max_position_embeddings": 16}
+    config = tiny_model("llama").config
+    for rope, border in (
+        ({"rope_type": "default"}, None),
+        ({"rope_type": "dynamic", "factor": 2.0, "original_max_position_embeddings": 16}, None),
+        (long, 16),
+        ({"full_attention": {**long, "original_max_position_embeddings": 8}, "sliding_attention": long}, 8),
+    ):
+        config.rope_parameters = rope
+        assert transformers_api.one_rope(config) == border
+        assert transformers_api.max_positions(config) == (border or 64)
 
 
 def test_rope_parameters_are_the_models_own(tiny_model: Build) -> None:

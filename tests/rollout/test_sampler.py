@@ -109,6 +109,16 @@ class TestDraw:
         assert tokens.tolist() == [0, 2]
         assert entropies.tolist() == pytest.approx([math.log(2)] * 2, abs=1e-6)
 
+    @pytest.mark.parametrize(
+        ("options", "mass"),
+        [({}, 0.0), ({"top_k": 2}, 0.3), ({"top_p": 0.6}, 0.3), ({"top_k": 4, "top_p": 0.4}, 0.6)],
+    )
+    def test_the_mass_that_is_cut_off(self, options: dict[str, float], mass: float) -> None:
+        cut = torch.full((2,), -1.0)
+        probs = torch.tensor([[0.1, 0.4, 0.15, 0.3, 0.05], [0.4, 0.3, 0.15, 0.1, 0.05]])
+        draw(probs.log(), sampling(**options), uniforms(0.5, 0.5), cut)
+        assert cut.tolist() == pytest.approx([mass, mass], abs=1e-6)
+
     @pytest.mark.parametrize("bad", [math.nan, math.inf])
     def test_logits_that_are_not_finite(self, bad: float) -> None:
         with pytest.raises(FloatingPointError, match="not finite"):

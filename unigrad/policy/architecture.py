@@ -12,6 +12,7 @@ from importlib import resources
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
+from unigrad.errors import ConfigError
 from unigrad.policy.transformers_api import rope_parameters, text_config
 
 FACTS_FILE = "architectures.json"
@@ -37,9 +38,17 @@ class Dimensions:
 
 
 def dimensions(config: PreTrainedConfig) -> Dimensions:
-    """Of the model that `config` describes, counted on the model itself, without a byte of its weights."""
-    model = skeleton(config)
+    """Of the model that `config` describes, counted on the model itself, without a byte of its weights.
+
+    Raises:
+        ConfigError: an architecture without attention, whose memory is not counted like this.
+    """
     text = text_config(config)
+    if getattr(text, "num_attention_heads", None) is None:
+        raise ConfigError(
+            f"the needs of architecture {text.model_type!r} are not known here: it has no attention heads"
+        )
+    model = skeleton(config)
     inputs, outputs = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     matrices = (p for p in model.parameters() if p.ndim >= 2 and p is not inputs and p is not outputs)
     return Dimensions(

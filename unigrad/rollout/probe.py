@@ -1,0 +1,44 @@
+"""A first rollout of a few tokens, compared with the policy: what the engine cannot do shows before a run begins."""
+
+from __future__ import annotations
+
+import torch
+
+from unigrad.batch import Sequences, padded
+from unigrad.errors import one_line
+from unigrad.policy import Policy, TokenStatistics
+from unigrad.rollout.engine import Prompt
+from unigrad.rollout.sampling import Sampling
+from unigrad.rollout.torch_engine import TorchEngine, cannot_run
+
+# Prompts of unequal length share the batch, and a group its prompt.
+_PROMPT_LENGTHS, _SAMPLES, _COMPLETION = (2, 7), 2, 4
+_TOLERANCE = 64
+"""Roundings of the compute type, in proportion to the largest log-prob: two orders of summation, some dozen layers."""
+
+
+def check_torch_engine(policy: Policy) -> None:
+    """Raises ValueError, one line, where the torch engine fails on the policy's model or gives other log-probs."""
+    needed = max(_PROMPT_LENGTHS) + _COMPLETION
+    if policy.max_positions is not None and policy.max_positions < needed:
+        return
+    vocabulary = policy.model.get_input_embeddings().weight.shape[0]
+    prompts = [Prompt(str(length), tuple(i % vocabulary for i in range(3, 3 + length))) for length in _PROMPT_LENGTHS]
+    sampling = Sampling(num_generations=_SAMPLES, max_completion_length=_COMPLETION)
+    cannot, room = cannot_run(policy.model), len(prompts) * _SAMPLES * needed
+    engine = TorchEngine(policy.model, policy.tokenizer, max_concurrent_tokens=room, compute_dtype=policy.compute_dtype)
+    try:
+        groups = engine.generate(prompts, sampling, seed=0)
+    # An architecture that the engine does not know may fail at any line of its own.
+    except Exception as error:
+        raise ValueError(f"{cannot}: {one_line(error)}") from error
+    completions = [(prompt.token_ids, each) for prompt, group in zip(prompts, groups, strict=True) for each in group]
+    rows = [(prompt_ids, each.token_ids) for prompt_ids, each in completions]
+    (batch,) = padded(Sequences.of_ids(rows, [1.0] * len(rows)), range(len(rows)), len(rows) * needed)
+    with torch.no_grad():
+        statistics: TokenStatistics = policy(batch.to(policy.device, policy.dtype))
+    sampled = [value for index in batch.indices_P.tolist() for value in completions[index][1].logprobs]
+    expected_M = statistics.logp_M.cpu().double()
+    difference = (torch.tensor(sampled, dtype=torch.float64) - expected_M).abs().max().item()
+    if not difference <= _TOLERANCE * torch.finfo(policy.compute_dtype).eps * (1 + expected_M.abs().max().item()):
+        raise ValueError(f"{cannot}: its log-probs differ by {difference:.2g} from those that would be trained on")

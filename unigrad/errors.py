@@ -29,9 +29,13 @@ class RewardError(ValueError):
     """A reward function asks for what there is not, or returned what is no reward: one line that names it."""
 
 
+LONGEST_LINE = 2000
+"""Characters of an error message."""
+
+
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.0) -> str | None:
     """The likeliest of the `known` names; None where none is as similar (0 to 1) as `cutoff`, or there is none."""
-    return next(iter(difflib.get_close_matches(name, [*known], n=1, cutoff=cutoff)), None)
+    return next(iter(difflib.get_close_matches(name[:100], [*known], n=1, cutoff=cutoff)), None)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -39,6 +43,17 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     known = list(known)
     near = nearest(name, known, cutoff=0.5)
     return f"; did you mean {near!r}?" if near else f"; there are: {', '.join(known)}"
+
+
+def shortened(text: str, most: int) -> str:
+    """`text`, with what is in the middle of a longer one than `most` characters left out."""
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most // 2) :]}"
+
+
+def as_line(message: object) -> str:
+    """A message as the one line that a terminal can show: no line breaks, no control characters, not too long."""
+    text = " ".join(str(message).split())
+    return shortened("".join(each if each.isprintable() else repr(each)[1:-1] for each in text), LONGEST_LINE)
 
 
 def one_line(error: BaseException) -> str:

@@ -1,15 +1,17 @@
-"""Text files that a kill may fall into: replaced whole, and read as far as they are whole."""
+"""Text files that a kill may fall into: replaced whole, and read as far as they are whole; and what stands in them,
+checked as it is read, so that a damaged file is one line that says where."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Annotated, Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, InstanceOf, Strict, TypeAdapter, ValidationError
 
-from unigrad.errors import ConfigError
+from unigrad.errors import ConfigError, one_line, shortened
 
 try:
     import fcntl
@@ -17,6 +19,17 @@ except ImportError:
     raise ConfigError("unigrad runs on Linux and macOS, on Windows inside WSL: this Python has no fcntl") from None
 
 T = TypeVar("T")
+
+Text = InstanceOf[str]
+"""A text; a decoded completion's may hold a lone surrogate."""
+Whole = Annotated[int, Strict(), Field(ge=-(2**63), lt=2**63)]
+Count = Annotated[int, Strict(), Field(ge=0, lt=2**63)]
+Number = Annotated[float, Strict(), Field(ge=-1e38, le=1e38)]
+"""A finite number that float32 holds, as curves are drawn of it."""
+Proportion = Annotated[float, Strict(), Field(ge=0, le=1)]
+Flag = Annotated[bool, Strict()]
+LONGEST_NAME, LONGEST_PATH = 255, 4095
+"""Bytes, on every common file system."""
 
 
 def lock(file: int | IO[bytes]) -> None:
@@ -36,23 +49,105 @@ def replace_json(path: Path, data: Mapping[str, Any]) -> None:
     replace_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path, schema: TypeAdapter[T]) -> T:
-    """What a JSON file holds. Raises ValueError, one line naming file, place and reason, where that is not `schema`."""
+def read_text(path: Path) -> str:
+    """Raises ConfigError where it may not be read, or holds no UTF-8 text."""
     try:
-        return schema.validate_json(path.read_bytes())
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    except ValidationError as errors:
-        first = errors.errors(include_url=False)[0]
-        place = "".join(f", {part}" for part in first["loc"])
-        raise ValueError(f"{path}{place}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def read_json(path: Path, schema: TypeAdapter[Any]) -> Any:
+    """What a file of JSON holds, as it stands there. Raises ConfigError where that does not fit the schema."""
+    data = _parsed(read_text(path), str(path))
+    checked(data, schema, str(path))
+    return data
+
+
+def read_record(path: Path, schema: TypeAdapter[T]) -> T:
+    """What a file of JSON holds, as the schema has it. Raises ConfigError where that does not fit."""
+    return checked(_parsed(read_text(path), str(path)), schema, str(path))
 
 
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a file of JSON lines; a line cut off, by a kill or in the writing, ends them."""
-    with path.open(encoding="utf-8") as file:
-        for text in file:
-            try:
-                yield json.loads(text)
-            except json.JSONDecodeError:
-                return
+    """The objects of a file of JSON lines; a last line cut off, by a kill or in the writing, is left out.
+
+    Raises ConfigError on any other line that is no object, and where the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                where = f"{path}, line {number}"
+                try:
+                    value = _parsed(_decoded(line, where), where)
+                except ConfigError:
+                    if line.startswith(b"{") and not line.endswith(b"\n"):
+                        return
+                    raise
+                if not isinstance(value, dict):
+                    raise ConfigError(f"{where} is damaged: an object stands there, not {_kind(value)}")
+                yield value
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+
+
+def checked(value: Any, schema: TypeAdapter[T], where: str, what: str = "it") -> T:
+    """The value as the schema has it. Raises ConfigError, one line that begins with `where`, on the first fault.
+
+    what: the value in a word or two.
+    """
+    try:
+        return schema.validate_python(value)
+    except ValidationError as errors:
+        lacking = [_place(each) for each in errors.errors() if each["type"] == "missing"]
+        if lacking:
+            raise ConfigError(f"{where}: {what} without {', '.join(lacking[:5])}") from None
+        error = errors.errors()[0]
+        message = error["msg"].removeprefix("Value error, ")
+        place = _place(error)
+        what = f"{place} = {shortened(repr(error['input']), 60)}: " if place else ""
+        raise ConfigError(f"{where} is damaged: {what}{message[0].lower()}{message[1:]}") from None
+
+
+def check_folder(path: Path, what: str) -> None:
+    """Raises ConfigError, on behalf of `what` ("--out x"), where no folder can be at this path, or none be written."""
+    check_name(path, what)
+    there = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+    if not there.is_dir():
+        beneath = "is" if there == path.absolute() else f"lies below {there},"
+        raise ConfigError(f"{what} {beneath} a file, not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"{what}: permission denied in {there}; give another folder")
+
+
+def check_name(path: Path, what: str) -> None:
+    """Raises ConfigError where no file system takes the name."""
+    longest = max(path.parts, key=len, default="")
+    if len(longest.encode()) > LONGEST_NAME or len(str(path).encode()) > LONGEST_PATH:
+        raise ConfigError(f"{shortened(what, 60)} is too long a name: at most {LONGEST_NAME} bytes a part")
+
+
+def _decoded(line: bytes, where: str) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{where} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+
+
+def _place(error: Any) -> str:
+    return ".".join(map(str, error["loc"]))
+
+
+def _kind(value: Any) -> str:
+    return "null" if value is None else type(value).__name__
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ConfigError(f"{where} is damaged: it is nested too deeply") from None
+    except ValueError as error:
+        raise ConfigError(f"{where} is damaged: {one_line(error)}") from None

@@ -60,7 +60,8 @@ class Option:
 
     def _bounds_hold(self, value: float) -> bool:
         return (
-            (self.minimum is None or value >= self.minimum)
+            (not isinstance(value, int) or abs(value) < 2**63)
+            and (self.minimum is None or value >= self.minimum)
             and (self.above is None or value > self.above)
             and (-math.inf < value < math.inf if self.maximum is None else value <= self.maximum)
         )

@@ -44,6 +44,8 @@ def import_module(name: str, what: str) -> ModuleType:
 
     Raises ValueError, on behalf of `what`, where there is none, and UserCodeError for whatever it raises.
     """
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ValueError(f"{what}: {name!r} is not a module's name, such as package.module")
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
+import traceback
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
 from unigrad.cli.parser import Parser
-from unigrad.errors import ConfigError, UserCodeError, nearest
+from unigrad.config.yaml_text import is_sound
+from unigrad.errors import ConfigError, UserCodeError, as_line, nearest, one_line, shortened
 
 COMMANDS = {
     "train": "train a model: unigrad train [RECIPE] [--section.key VALUE ...]",
@@ -23,12 +26,18 @@ COMMANDS = {
 }
 
 
+LONGEST_ARGUMENT = 20_000
+"""Characters; a prompt template may be a text of some pages."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command. Returns its exit code: 0 on success, 2 on a usage or configuration error, 1 on a failure at run
     time, and 128 plus the signal's number when a run was asked to stop."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     _keep_dependencies_quiet()
     try:
+        for argument in arguments:
+            _check_argument(argument)
         if not arguments or arguments[0].startswith("-"):
             return _without_command(arguments)
         command, *rest = arguments
@@ -37,17 +46,57 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = import_module(f"unigrad.cli.{command}").run(rest)
         return code
     except ConfigError as error:
-        sys.stderr.write(f"unigrad: error: {error}\n")
+        sys.stderr.write(f"unigrad: error: {as_line(error)}\n")
         return 2
     except UserCodeError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    except Exception as error:
-        from unigrad.versions import untested
+    except KeyboardInterrupt:
+        sys.stderr.write("unigrad: stopped\n")
+        return 130
+    except BrokenPipeError:
+        # Whoever read what we print is gone; Python would complain once more as it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001
+        sys.stderr.write(f"unigrad: error: {as_line(_unforeseen(error))}\n")
+        return 1
 
-        for line in untested():
-            error.add_note(f"not tested with {line}")
-        raise
+
+def _unforeseen(error: Exception) -> str:
+    """What to say of an error that nothing expected: a line, and the file that its traceback now lies in.
+
+    Of the operating system's errors the line says what and where; any other is a bug of ours or of what we stand on.
+    """
+    from unigrad.versions import untested
+
+    for line in untested():
+        error.add_note(f"not tested with {line}")
+    if isinstance(error, OSError) and error.strerror:
+        what = ": ".join(shortened(str(each), 200) for each in (error.strerror, error.filename) if each is not None)
+    else:
+        what = f"unexpected {type(error).__name__}: {one_line(error)}"
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="unigrad-", suffix=".txt", delete=False, encoding="utf-8", errors="backslashreplace"
+        ) as file:
+            file.write("".join(traceback.format_exception(error)))
+    except OSError:  # no room for it
+        return what
+    return f"{shortened(what, 1000)} (traceback: {file.name})"
+
+
+def _check_argument(argument: str) -> None:
+    """Raises ConfigError on a text that no file name, no recipe and no terminal can take."""
+    value = argument.partition("=")[2] if argument.startswith("--") else argument
+    if not is_sound(argument):
+        raise ConfigError(f"argument {shortened(argument, 60)!r} holds a NUL, or bytes that are not UTF-8")
+    if len(argument) > LONGEST_ARGUMENT:
+        raise ConfigError(
+            f"argument {shortened(argument, 60)!r} has {len(argument):,} characters; at most {LONGEST_ARGUMENT:,}"
+        )
+    if value.startswith("~") and os.path.expanduser(value).startswith("~"):  # noqa: PTH111
+        raise ConfigError(f"argument {shortened(argument, 60)!r}: there is no such user's home")
 
 
 def _without_command(arguments: Sequence[str]) -> int:

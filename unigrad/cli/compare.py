@@ -6,11 +6,12 @@ from argparse import SUPPRESS
 from pathlib import Path
 
 from unigrad.cli import plugins
-from unigrad.cli.parser import KEYS_FOLLOW, Parser
+from unigrad.cli.parser import KEYS_FOLLOW, Parser, given
 from unigrad.config import config_keys
 from unigrad.errors import ConfigError
 
 DEFAULT_FAMILY = "tiny"
+MOST_SEEDS, MOST_JOBS = 1000, 1024
 
 
 def run(arguments: list[str]) -> int:
@@ -18,9 +19,15 @@ def run(arguments: list[str]) -> int:
     overrides = vars(parser().read(arguments, KEYS_FOLLOW))
     recipe, methods, out = (overrides.pop(name) for name in ("recipe", "methods", "out"))
     seeds, first_seed, jobs = (overrides.pop(name) for name in ("seeds", "first_seed", "jobs"))
-    for option, number, least in (("--seeds", seeds, 1), ("--first-seed", first_seed, 0), ("--jobs", jobs, 1)):
+    for option, number, least, most in (
+        ("--seeds", seeds, 1, MOST_SEEDS),
+        ("--first-seed", first_seed, 0, 2**62),
+        ("--jobs", jobs, 1, MOST_JOBS),
+    ):
         if number is not None and number < least:
             raise ConfigError(f"{option} {number}: must be at least {least}")
+        if number is not None and number > most:
+            raise ConfigError(f"{option} {number}: must be at most {most}")
 
     from unigrad.versions import warn_of_untested
 
@@ -52,13 +59,13 @@ def parser() -> Parser:
     )
     add = parser.add_argument
     add(
-        "recipe", nargs="?", default=DEFAULT_FAMILY,
+        "recipe", nargs="?", type=given, default=DEFAULT_FAMILY,
         help=f"a bundled recipe or a YAML path; its section `methods` says what changes under each ({DEFAULT_FAMILY})",
     )  # fmt: skip
     add("--methods", default=DEFAULT_SET, help="methods and sets of them, with commas (default: %(default)s)")
     add("--seeds", type=int, default=3, metavar="K", help="seeds of each method, K of them (default: %(default)s)")
     add("--first-seed", type=int, default=0, metavar="S", help="the first of them; search on others (default: 0)")
-    add("--out", metavar="DIR", help="where runs and results go (default: runs/compare-RECIPE)")
+    add("--out", metavar="DIR", type=given, help="where runs and results go (default: runs/compare-RECIPE)")
     add("--jobs", type=int, metavar="N", help="runs at once (default: one a GPU; without one, one a core)")
     for key, _ in config_keys():
         add(f"--{key}", dest=key, default=SUPPRESS, help=SUPPRESS)

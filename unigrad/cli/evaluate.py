@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from unigrad.cli import plugins
-from unigrad.cli.parser import Parser, add_key, in_words, template_lines
+from unigrad.cli.parser import Parser, add_key, given, given_path, in_words, template_lines
 from unigrad.config import Config, check_option, config_keys, read_option
 from unigrad.evaluate.own_run import config_file
 from unigrad.evaluate.protocol import Protocol
@@ -31,7 +30,7 @@ def run(arguments: list[str]) -> int:
     options = vars(parser().read(arguments, "one MODEL is evaluated, on --suite A,B"))
     model, suite, rescore = (options.pop(name) for name in ("model", "suite", "rescore"))
     del options["plugins"]  # loaded before
-    out, data, against = (Path(text) if (text := options.pop(name)) else None for name in ("out", "data", "against"))
+    out, data, against = (options.pop(name) for name in ("out", "data", "against"))
     protocol = Protocol.of({key: _value(key, given) for key, given in options.items()})
 
     from unigrad.versions import warn_of_untested
@@ -73,11 +72,32 @@ def parser() -> Parser:
         epilog=_epilog(),
     )
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a folder, a hub id, a .gguf file, or `tiny`, the embedded base model")
-    add("--suite", required=True, metavar="NAME|PATH", help="suites, benchmarks and problem files, with commas")
-    add("--data", metavar="DIR", help="local copies, NAME.jsonl(.gz) or .parquet, before the hub's; or the one file")
-    add("--out", metavar="DIR", help="where it all goes (default: evaluations/MODEL-SUITE)")
-    add("--against", metavar="DIR", help="then compare, problem by problem, with a finished evaluation (Table 4)")
+    add(
+        "model",
+        metavar="MODEL",
+        type=given,
+        help="a folder, a hub id, a .gguf file, or `tiny`, the embedded base model",
+    )
+    add(
+        "--suite",
+        required=True,
+        metavar="NAME|PATH",
+        type=given,
+        help="suites, benchmarks and problem files, with commas",
+    )
+    add(
+        "--data",
+        metavar="DIR",
+        type=given_path,
+        help="local copies, NAME.jsonl(.gz) or .parquet, before the hub's; or the one file",
+    )
+    add("--out", metavar="DIR", type=given_path, help="where it all goes (default: evaluations/MODEL-SUITE)")
+    add(
+        "--against",
+        metavar="DIR",
+        type=given_path,
+        help="then compare, problem by problem, with a finished evaluation (Table 4)",
+    )
     add("--rescore", action="store_true", help="verify the saved completions again, without the model")
     add(plugins.OPTION, metavar="MODULE[,...]", help=plugins.HELP)
     keys = parser.add_argument_group(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from pydantic.fields import FieldInfo
@@ -41,6 +42,18 @@ class Parser(argparse.ArgumentParser):
         name = unknown[0].split("=", 1)[0].lstrip("-")
         close = nearest_key(name, (option.lstrip("-") for option in self._option_string_actions))
         raise ConfigError(f"unknown {self._noun} --{name}; did you mean --{close}?")
+
+
+def given(text: str) -> str:
+    """An argument that must not be empty: an empty path would be the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
+
+
+def given_path(text: str) -> Path:
+    """As `given`, a path."""
+    return Path(given(text))
 
 
 def add_key(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
-from unigrad.cli.parser import Parser
+from unigrad.cli.parser import Parser, given_path
 from unigrad.errors import ConfigError
 
 
 def run(arguments: list[str]) -> int:
     options = parser().read(arguments, "the RUNs stand together")
-    if not options.max_megabytes > 0:
-        raise ConfigError(f"--max-megabytes {options.max_megabytes:g}: must be above 0")
+    if not 0 < options.max_megabytes < math.inf:
+        raise ConfigError(f"--max-megabytes {options.max_megabytes:g}: must be above 0, and a number")
 
     from unigrad.report.report import report
 
@@ -28,10 +29,10 @@ def parser() -> Parser:
     )
     add = parser.add_argument
     add(
-        "runs", nargs="+", metavar="RUN", type=Path,
+        "runs", nargs="+", metavar="RUN", type=given_path,
         help="a run's folder, the folder of an `unigrad compare` (all its runs), or that of an `unigrad evaluate`",
     )  # fmt: skip
-    add("--out", metavar="FILE", type=Path, default=Path("report.html"), help="the page (default: report.html)")
+    add("--out", metavar="FILE", type=given_path, default=Path("report.html"), help="the page (default: report.html)")
     add(
         "--max-megabytes", metavar="N", type=float, default=20.0,
         help="of rollouts in the page; where not all fit, steps and questions are left out evenly (default: 20)",

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from unigrad.cli import plugins
-from unigrad.cli.parser import KEYS_FOLLOW, Parser, add_key, in_words, template_lines
+from unigrad.cli.parser import KEYS_FOLLOW, Parser, add_key, given, in_words, template_lines
 from unigrad.config import Config, config_keys, load_config, recipe_families
 from unigrad.errors import ConfigError
+from unigrad.files import check_folder
+from unigrad.hybrid.recipe_methods import check_methods
 from unigrad.runs.folder import CONFIG_FILE
 
 DEFAULT_RECIPE = "tiny-hpt"
@@ -25,6 +27,11 @@ def run(arguments: list[str]) -> int:
     if resume and recipe:
         raise ConfigError(f"--resume {resume} takes its configuration from the run; leave out the recipe {recipe!r}")
     config = _resumed_config(resume, options) if resume else load_config(recipe or DEFAULT_RECIPE, options)
+    check_folder(
+        Path(resume or config.output_dir), f"--resume {resume}" if resume else f"output_dir {config.output_dir}"
+    )
+    if not resume:
+        check_methods(recipe or DEFAULT_RECIPE)
 
     from unigrad.versions import warn_of_untested
 
@@ -52,8 +59,12 @@ def parser(shown_recipe: str | None = None) -> Parser:
         epilog=_epilog() if shown_recipe else None,
         noun="key",
     )
-    parser.add_argument("recipe", nargs="?", help=f"a bundled recipe or a YAML path (default: {DEFAULT_RECIPE})")
-    parser.add_argument("--resume", metavar="RUN", help="go on from the newest complete checkpoint of this run")
+    parser.add_argument(
+        "recipe", nargs="?", type=given, help=f"a bundled recipe or a YAML path (default: {DEFAULT_RECIPE})"
+    )
+    parser.add_argument(
+        "--resume", metavar="RUN", type=given, help="go on from the newest complete checkpoint of this run"
+    )
     parser.add_argument("--dry-run", action="store_true", help="check everything, say what would run, and stop")
     parser.add_argument(
         "--plan", action="store_true", help="print parameters, memory, tokens and needs, before anything is downloaded"

@@ -14,12 +14,16 @@ from unigrad.compare.plan import Comparison, plan
 from unigrad.compare.runs import check_free, measure_all, train
 from unigrad.compare.sets import named_methods
 from unigrad.errors import ConfigError
-from unigrad.files import replace_json, replace_text
+from unigrad.files import check_folder, replace_json, replace_text
+from unigrad.hybrid.recipe_methods import check_methods
 from unigrad.live import table_console
 from unigrad.report.needs import check_installed
 from unigrad.report.runs import COMPARISON_FILE
 from unigrad.runs.metrics import RunMetrics
 from unigrad.versions import environment
+
+TABLE_FILE, CURVES_FILE = "comparison.md", "curves.png"
+RESULTS = (COMPARISON_FILE, TABLE_FILE, CURVES_FILE)
 
 
 def compare(
@@ -37,6 +41,11 @@ def compare(
     check_installed("compare")
     from unigrad.hybrid import METHODS
 
+    check_folder(out, f"--out {out}")
+    check_methods(recipe)
+    for name in RESULTS:
+        if (out / name).is_dir():
+            raise ConfigError(f"{out / name} is a folder, and the place of a file; give another folder with --out")
     comparison = plan(recipe, named_methods(methods, METHODS), seeds, out, overrides)
     check_free(comparison.runs)
     _check_methods(comparison)
@@ -91,12 +100,12 @@ def _report(
     made_by = f"unigrad {versions['unigrad']}, torch {versions['torch']}, {versions['platform']}."
     lines = [
         f"# Comparison: {comparison.recipe}", "", f"    {comparison.command()}", "", as_markdown(found), "",
-        *(f"- {line}" for line in caption(found)), "", made_by, "", "![curves](curves.png)", "",
+        *(f"- {line}" for line in caption(found)), "", made_by, "", f"![curves]({CURVES_FILE})", "",
     ]  # fmt: skip
-    replace_text(out / "comparison.md", "\n".join(lines))
+    replace_text(out / TABLE_FILE, "\n".join(lines))
     by_tokens = all(run.config.train.max_tokens for run in comparison.runs)
-    draw(measured, out / "curves.png", by_tokens=by_tokens)
-    where = " ".join(shlex.quote(str(out / name)) for name in (COMPARISON_FILE, "comparison.md", "curves.png"))
+    draw(measured, out / CURVES_FILE, by_tokens=by_tokens)
+    where = " ".join(shlex.quote(str(out / name)) for name in RESULTS)
     console.print(f"written: {where}", markup=False, soft_wrap=True)
 
 

@@ -120,7 +120,10 @@ def _start(run: PlannedRun, threads: int, gpu: str | None) -> _Child:
 
 
 def _locked_log(run: PlannedRun) -> BufferedWriter:
-    log = run.log.open("ab")
+    try:
+        log = run.log.open("ab")
+    except OSError as error:
+        raise ConfigError(f"cannot write {run.log}: {error.strerror}") from None
     try:
         lock(log)
     except BlockingIOError:

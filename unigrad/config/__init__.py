@@ -13,7 +13,7 @@ from unigrad.config.keys import (
     read_option,
     type_name,
 )
-from unigrad.config.recipes import load_config, recipe_families, recipe_names
+from unigrad.config.recipes import load_config, recipe_families, recipe_methods, recipe_names
 from unigrad.config.schema import (
     Config,
     EvalConfig,
@@ -25,6 +25,7 @@ from unigrad.config.schema import (
     set_name,
 )
 from unigrad.config.section import flatten
+from unigrad.config.yaml_text import read_yaml
 
 __all__ = [
     "RESUMABLE_CHANGES",
@@ -43,7 +44,9 @@ __all__ = [
     "load_config",
     "nearest_key",
     "read_option",
+    "read_yaml",
     "recipe_families",
+    "recipe_methods",
     "recipe_names",
     "set_name",
     "type_name",

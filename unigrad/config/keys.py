@@ -7,12 +7,12 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from unigrad.config.schema import Config, current_config
-from unigrad.errors import ConfigError, nearest
+from unigrad.config.yaml_text import read_yaml
+from unigrad.errors import ConfigError, nearest, shortened
 
 RESUMABLE_CHANGES = (
     "output_dir",
@@ -55,8 +55,8 @@ def parse(text: str, field: FieldInfo) -> Any:
     if str in members and not is_tree:
         return text
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return read_yaml(text, text)
+    except ConfigError:
         return text
 
 
@@ -96,7 +96,19 @@ def validate(tree: Mapping[str, Any], where: str) -> Config:
             ) from None
         if not key:
             raise ConfigError(f"{where}: {error['msg'].removeprefix('Value error, ')}") from None
-        raise ConfigError(f"{where}: {key} = {error['input']!r}: {_complaint(error)}") from None
+        raise ConfigError(f"{where}: {key} = {shortened(repr(error['input']), 200)}: {_complaint(error)}") from None
+
+
+def known_part(tree: Mapping[str, Any], model: type[BaseModel] | None = None) -> dict[str, Any]:
+    """`tree` without the keys that there are not, at any depth."""
+    model = model or current_config()
+    kept = {}
+    for name, value in tree.items():
+        if name in model.model_fields:
+            annotation: Any = model.model_fields[name].annotation
+            is_section = isinstance(annotation, type) and issubclass(annotation, BaseModel) and isinstance(value, dict)
+            kept[name] = known_part(value, annotation) if is_section else value
+    return kept
 
 
 def read_option(option: str, key: str, text: str) -> Any:
@@ -125,7 +137,7 @@ def check_option(option: str, key: str, value: Any) -> Any:
     except ValidationError as errors:
         error = errors.errors()[0]
         complaint = _bounds(model, name) if error["type"] in _OUT_OF_BOUNDS else _complaint(error)
-        raise ConfigError(f"{option} {error['input']!r}: {complaint}") from None
+        raise ConfigError(f"{option} {shortened(repr(error['input']), 200)}: {complaint}") from None
 
 
 _OUT_OF_BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")
@@ -146,7 +158,7 @@ def _complaint(error: Mapping[str, Any]) -> str:
     if error["type"] == "literal_error":
         expected = [choice.strip().strip("'") for choice in error["ctx"]["expected"].replace(" or ", ",").split(",")]
         return f"must be one of {', '.join(expected)}; did you mean {nearest(str(error['input']), expected)!r}?"
-    if error["type"] == "string_too_short":
+    if error["type"] in ("string_too_short", "too_short"):
         return "must not be empty"
     message = str(error["msg"]).removeprefix("Value error, ")
     return message[0].lower() + message[1:]

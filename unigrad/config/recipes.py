@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import types
+import os
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
@@ -10,14 +10,14 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from unigrad.config.keys import config_keys, nearest_key, parse, validate
 from unigrad.config.schema import Config
-from unigrad.errors import ConfigError, nearest, one_line
+from unigrad.config.yaml_text import read_yaml
+from unigrad.errors import ConfigError, nearest
 from unigrad.plugins import load_plugins
 
 METHODS_KEY = "methods"
+SECTIONS = frozenset(key.split(".")[0] for key, _ in config_keys() if "." in key)
 OFFICIAL = "-official"
 
 
@@ -55,10 +55,13 @@ def load_config(recipe: str, overrides: Mapping[str, str] | None = None) -> Conf
     bad value.
     """
     tree = _load_recipe(recipe)
+    _check_sections(tree, recipe)
     named = (overrides or {}).get("plugins", tree.get("plugins", ()))
     load_plugins(validate({"plugins": named}, recipe).plugins)
     methods = tree.pop(METHODS_KEY, {})
     chosen = (overrides or {}).get("method.name") or tree.get("method", {}).get("name")
+    for name, changes in methods.items():
+        validate(_merge(tree, changes), f"{recipe}: {METHODS_KEY}.{name}")
     tree = _merge(tree, methods.get(chosen, {}))
     known = dict(config_keys())
     for key, text in (overrides or {}).items():
@@ -78,15 +81,21 @@ def load_config(recipe: str, overrides: Mapping[str, str] | None = None) -> Conf
     return config
 
 
+def recipe_methods(recipe: str) -> tuple[str, ...]:
+    """The methods for which a recipe says what changes. Raises ConfigError as `load_config` does."""
+    return tuple(_load_recipe(recipe)[METHODS_KEY])
+
+
 def recipe_plugins(recipe: str) -> tuple[str, ...]:
     """The plugins that a recipe names, itself or by its base. Raises ConfigError as `load_config` does."""
     return validate({"plugins": _load_recipe(recipe).get("plugins", ())}, recipe).plugins
 
 
 def _load_recipe(recipe: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
-    if recipe in seen:
-        raise ConfigError(f"recipe {recipe}: its base leads back to itself")
     is_path = recipe.endswith((".yaml", ".yml")) or "/" in recipe
+    own = str(Path(recipe).resolve()) if is_path else recipe
+    if own in seen:
+        raise ConfigError(f"recipe {recipe}: its base leads back to itself")
     try:
         if is_path:
             text = Path(recipe).read_text(encoding="utf-8")
@@ -95,7 +104,7 @@ def _load_recipe(recipe: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
         elif recipe in _members():
             family, method = _members()[recipe]
             member = {"method": {"name": method}, "output_dir": f"runs/{recipe}"}
-            return _merge(_load_recipe(family, (*seen, recipe)), member)
+            return _merge(_load_recipe(family, (*seen, own)), member)
         else:
             close = nearest(recipe, recipe_names(), cutoff=0.4)
             tail = (
@@ -110,28 +119,38 @@ def _load_recipe(recipe: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
         raise ConfigError(
             f"cannot read recipe {recipe}: {error.strerror}; bundled: {', '.join(sorted(_bundled()))}"
         ) from None
-    try:
-        tree = yaml.safe_load(text) or {}
-    except yaml.MarkedYAMLError as error:
-        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"recipe {recipe}{where}: not YAML: {error.problem or error.context}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"recipe {recipe}: not YAML: {one_line(error)}") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"recipe {recipe}: its top must be a mapping of sections, not {type(tree).__name__}")
-    methods = tree.get(METHODS_KEY) or {}
-    if not isinstance(methods, dict) or not all(isinstance(each, dict | types.NoneType) for each in methods.values()):
-        raise ConfigError(f"recipe {recipe}: {METHODS_KEY} must map the names of methods to sections of keys")
-    tree[METHODS_KEY] = {name: changes or {} for name, changes in methods.items()}
+    tree = _tree(text, f"recipe {recipe}")
     base = tree.pop("base", None)
     if base is None:
         return tree
-    if is_path and isinstance(base, str) and base.endswith((".yaml", ".yml")):
-        base = str(Path(recipe).parent / base)
-    inherited = _load_recipe(str(base), (*seen, recipe))
+    if not isinstance(base, str):
+        raise ConfigError(f"recipe {recipe}: base = {base!r}: must be the name of a recipe, or a path")
+    if is_path and base.endswith((".yaml", ".yml")):
+        base = os.path.normpath(Path(recipe).parent / base)
+        base = base if "/" in base else f"./{base}"
+    inherited = _load_recipe(base, (*seen, own))
     # What a recipe says itself stands above whatever it inherits, also above what its base says of a method.
-    methods = {name: _without(changes, tree) for name, changes in inherited.get(METHODS_KEY, {}).items()}
+    methods = {name: _without(changes, tree) for name, changes in inherited[METHODS_KEY].items()}
     return _merge({**inherited, METHODS_KEY: methods}, tree)
+
+
+def _tree(text: str, where: str) -> dict[str, Any]:
+    """A recipe's sections and, where it has any, its methods' changes, each a mapping."""
+    tree = read_yaml(text, where)
+    tree = {} if tree is None else tree
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{where}: its top must be a mapping of sections, not {type(tree).__name__}")
+    methods = tree.get(METHODS_KEY)
+    methods = {} if methods is None else methods
+    if not isinstance(methods, dict) or not all(each is None or isinstance(each, dict) for each in methods.values()):
+        raise ConfigError(f"{where}: {METHODS_KEY} must map the names of methods to sections of keys")
+    return {**tree, METHODS_KEY: {name: changes or {} for name, changes in methods.items()}}
+
+
+def _check_sections(tree: Mapping[str, Any], recipe: str) -> None:
+    """Raises ConfigError where what must be a section, here or under a method, is none."""
+    for part, where in ((tree, recipe), *((each, f"{recipe}: {METHODS_KEY}") for each in tree[METHODS_KEY].values())):
+        validate({name: part[name] for name in SECTIONS & part.keys() if not isinstance(part[name], dict)}, where)
 
 
 def _without(tree: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:

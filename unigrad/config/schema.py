@@ -10,9 +10,12 @@ import yaml
 from pydantic import Field, create_model, field_validator, model_validator
 
 from unigrad.config.algorithm import AlgorithmConfig, algorithm_section
-from unigrad.config.section import NonNegative, Positive, Section, Share, with_options
+from unigrad.config.section import Given, NonNegative, Positive, Section, Seed, Share, with_options
 from unigrad.options import METHOD_OPTIONS, SOLVED_AT, all_options
 from unigrad.types import NoBox
+
+MOST_COMPLETIONS = 1_000_000
+"""Of one step, or samples of a problem: their tokens are held in memory at once."""
 
 
 def comma_separated(value: Any) -> Any:
@@ -23,7 +26,7 @@ def comma_separated(value: Any) -> Any:
 
 
 class ModelConfig(Section):
-    name_or_path: str = "tiny"
+    name_or_path: Given = "tiny"
     """The policy to train: a hub id, a folder, a .gguf file, or `tiny`, the embedded base model"""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the forward pass; the trained weights stay float32. auto: bfloat16 on cuda, else float32"""
@@ -57,7 +60,7 @@ class ColumnsConfig(Section):
 
 
 class SourceConfig(Section):
-    path: str
+    path: Given
     """As data.train"""
     weight: Annotated[float, Field(gt=0)] = 1.0
     """How often each of its problems is met an epoch: 2 is twice, 0.5 in every other epoch"""
@@ -88,12 +91,12 @@ def set_name(path: str) -> str:
 
 
 class DataConfig(Section):
-    train: str | tuple[SourceConfig, ...] = "tiny"
+    train: Given | tuple[SourceConfig, ...] = "tiny"
     """Training problems: a file (.jsonl, .json, .csv, .parquet), folder, glob or hub dataset, or `tiny`, the embedded
     generator; or a list of them to be mixed, each alone or as {path: …, weight: 2, split: …, subset: …, columns: …}"""
     train_split: str = "train"
     """Split of a hub dataset to train on"""
-    eval: str | tuple[HeldOutConfig, ...] | None = "tiny"
+    eval: Given | tuple[HeldOutConfig, ...] | None = "tiny"
     """Held-out problems, given like data.train; or several sets, each measured by itself: a list of paths, or {NAME:
     PATH, …}, or {NAME: {path: …, split: …, subset: …, columns: …}, …}; null: no evaluation"""
     eval_split: str = "test"
@@ -170,20 +173,20 @@ class DataConfig(Section):
 
 
 class TinyConfig(Section):
-    train_problems: Positive = 2000
+    train_problems: Annotated[int, Field(ge=1, le=100_000)] = 2000
     """Problems the embedded generator makes for training"""
-    eval_problems: Positive = 200
+    eval_problems: Annotated[int, Field(ge=1, le=100_000)] = 200
     """Problems the embedded generator makes for evaluation; disjoint from the training ones"""
     expert_error_rate: Share = 0.2
     """Share of the embedded demonstrations that hold a wrong step and so a wrong answer"""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the embedded generator"""
 
 
 class RolloutConfig(Section):
     engine: str = "torch"
     """What samples the rollouts: torch, on the live policy, or an engine that a plugin registers"""
-    num_generations: Positive = 8
+    num_generations: Annotated[int, Field(ge=1, le=MOST_COMPLETIONS)] = 8
     """Rollouts per question, the paper's n"""
     max_completion_length: Positive = 1024
     """Longest completion in tokens; longer ones are truncated"""
@@ -202,7 +205,7 @@ class RolloutConfig(Section):
 class VerifyConfig(Section):
     timeout_seconds: Annotated[float, Field(gt=0)] = 1.0
     """Limit for one check, in seconds of a common server: counted in calls, so that no load changes a verdict"""
-    workers: Positive = 2
+    workers: Annotated[int, Field(ge=1, le=1024)] = 2
     """Worker processes for the checks that need symbolic mathematics"""
     no_box: NoBox = "last_number"
     """What a completion without a box is: last_number reads its last number or option, wrong as for the authors"""
@@ -290,13 +293,13 @@ class TrainConfig(Section):
     """Steps; one is one batch of rollouts and its updates"""
     max_tokens: Positive | None = None
     """The run ends, before max_steps, once so many tokens were generated and trained; null: no such end"""
-    questions_per_step: Positive = 128
+    questions_per_step: Annotated[int, Field(ge=1, le=MOST_COMPLETIONS)] = 128
     """Questions of one step; each gets rollout.num_generations rollouts"""
     questions_per_update: Positive | None = None
     """Questions of one optimizer update (a mini-batch of the step's rollouts); null: all of the step"""
     tokens_per_micro_batch: Positive = 16384
     """Tokens of one forward and backward pass, padding included; changes memory and speed, never the gradient"""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the order of the problems and of every rollout"""
     save_steps: NonNegative = 50
     """A checkpoint every so many steps; 0: off"""
@@ -317,7 +320,7 @@ class TrainConfig(Section):
 class EvalConfig(Section):
     """How held-out problems and benchmarks are sampled; the defaults are the paper's protocol (§4.1)."""
 
-    num_generations: Positive | None = None
+    num_generations: Annotated[int, Field(ge=1, le=MOST_COMPLETIONS)] | None = None
     """Samples of each problem; accuracy is their mean (avg@k). null: 1 for held-out problems, a benchmark's own k"""
     temperature: Annotated[float, Field(ge=0)] = 0.6
     """Sampling temperature of the evaluation; 0: greedy"""
@@ -326,14 +329,14 @@ class EvalConfig(Section):
     max_completion_length: Positive | None = None
     """Longest completion of the evaluation in tokens; null: rollout.max_completion_length for held-out problems, for
     benchmarks 8192 or what the model's positions leave"""
-    seed: int | None = None
+    seed: Seed | None = None
     """Seed of every completion of the evaluation; null: train.seed for held-out problems, 0 for benchmarks"""
 
 
 class Config(Section):
     """Everything a run depends on."""
 
-    output_dir: str = "runs/unigrad"
+    output_dir: Given = "runs/unigrad"
     """The run's folder; it must not hold a run yet"""
     plugins: tuple[str, ...] = ()
     """Modules of your own, with commas: what they register can be chosen by name, and their options are keys too"""
@@ -356,6 +359,12 @@ class Config(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         train = self.train
+        completions = train.questions_per_step * self.rollout.num_generations
+        if completions > MOST_COMPLETIONS:
+            raise ValueError(
+                f"train.questions_per_step × rollout.num_generations is {completions:,} completions a step, which no "
+                f"memory holds; at most {MOST_COMPLETIONS:,}"
+            )
         if train.questions_per_update and train.questions_per_step % train.questions_per_update:
             raise ValueError(
                 f"train.questions_per_update ({train.questions_per_update}) must divide "

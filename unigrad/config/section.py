@@ -8,13 +8,16 @@ from contextlib import suppress
 from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, create_model, field_validator
 
 from unigrad.errors import ConfigError, nearest
 from unigrad.options import Option
 
-Positive = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[int, Field(ge=0)]
+LARGEST = 2**63 - 1
+Positive = Annotated[int, Field(ge=1, le=LARGEST)]
+NonNegative = Annotated[int, Field(ge=0, le=LARGEST)]
+Seed = Annotated[int, Field(ge=-LARGEST, le=LARGEST)]
+Given = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -27,6 +30,15 @@ class Section(BaseModel):
         allow_inf_nan=False,
         protected_namespaces=(),
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # Python counts true as 1, and pydantic with it.
+        annotation = str(cls.model_fields[str(info.field_name)].annotation)
+        if "bool" not in annotation and _holds_truth(value):
+            raise ValueError("must not be true or false")
+        return value
 
     def flat(self) -> dict[str, Any]:
         """Every key by its dotted name."""
@@ -45,6 +57,10 @@ def with_options(section: type[S], name: str, options: Iterable[Option]) -> type
         fits = BeforeValidator(partial(_option_value, option))
         keys[option.name] = (Annotated[option.type | None, fits], Field(default=None, description=option.help))
     return create_model(name, __base__=section, __doc__=section.__doc__, **keys)
+
+
+def _holds_truth(value: Any) -> bool:
+    return any(map(_holds_truth, value)) if isinstance(value, list | tuple) else isinstance(value, bool)
 
 
 def _option_value(option: Option, value: Any) -> Any:

@@ -10,10 +10,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
+from unigrad.errors import ConfigError
+from unigrad.files import Count, Flag, Text, checked
 from unigrad.types import Reason, Verdict
 
 BLOCK = 32
@@ -24,14 +28,14 @@ BLOCK = 32
 class Sample:
     """A completion with its verdict: a line. `tokens` counts the end token."""
 
-    id: str
-    index: int
-    completion: str
-    tokens: int
-    truncated: bool
+    id: Text
+    index: Count
+    completion: Text
+    tokens: Count
+    truncated: Flag
     reason: Reason
-    extracted: str | None
-    correct: bool
+    extracted: Text | None
+    correct: Flag
 
     def judged(self, verdict: Verdict) -> Sample:
         """The same completion under another verdict."""
@@ -40,6 +44,10 @@ class Sample:
     def line(self) -> bytes:
         # A decoded completion may hold a lone surrogate, which only an escape can carry.
         return json.dumps(asdict(self), ensure_ascii=True).encode() + b"\n"
+
+
+_NAMES = frozenset(each.name for each in fields(Sample))
+_SAMPLE = TypeAdapter(Sample)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +78,27 @@ def cut(problems: int, samples: int, rows: int) -> list[Chunk]:
 
 
 def read(path: Path) -> Iterator[tuple[Sample, int]]:
-    """The samples of a file, each with the offset of its end in bytes; a line that a kill cut off ends them."""
-    if not path.is_file():
+    """The samples of a file, each with the offset of its end in bytes; a line that a kill cut off ends them.
+
+    Raises ConfigError on a line whose values are not what a sample's can be.
+    """
+    if not path.exists():
         return
     end = 0
     with path.open("rb") as lines:
-        for line in lines:
+        for number, line in enumerate(lines, start=1):
             end += len(line)
             if not line.endswith(b"\n"):
                 return
             try:
-                fields = json.loads(line)
-                sample = Sample(**{**fields, "reason": Reason(fields["reason"])})
-            except (ValueError, TypeError, KeyError):
+                data = json.loads(line)
+            except ValueError:
                 return
-            yield sample, end
+            except RecursionError:
+                raise ConfigError(f"{path}, line {number} is damaged: it is nested too deeply") from None
+            if not isinstance(data, dict) or not data.keys() >= _NAMES:
+                return
+            yield checked(data, _SAMPLE, f"{path}, line {number}"), end
 
 
 def written(path: Path, ids: Iterable[str], samples: int) -> tuple[set[tuple[str, int]], int]:

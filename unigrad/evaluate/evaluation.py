@@ -22,6 +22,7 @@ from unigrad.evaluate.progress import Display
 from unigrad.evaluate.protocol import AUTO, LEFT_OPEN, Protocol, differences, fingerprint, model_label
 from unigrad.evaluate.recorder import Recorder
 from unigrad.evaluate.results import averages, benchmark_results, method_of_intervals, tally
+from unigrad.evaluate.schemas import SHOWN
 from unigrad.evaluate.suites import Benchmark, Suite, requested
 from unigrad.evaluate.table import show, show_exclusive
 from unigrad.files import replace_json
@@ -98,6 +99,8 @@ def _evaluate(
     protocol, line = _completed(protocol, model, before if rescore else None)
     tasks = _tasks(suites, protocol, data, out)
     settings = _settings(model, suites, protocol, tasks)
+    if files.is_finished(out):
+        files.read_results(out, SHOWN)
     if before is not None and (files.has_completions(out) or files.is_finished(out)):
         _check_same(before, settings, out, rescore)
         # Rescored completions keep their model; everything else may have moved.
@@ -121,7 +124,7 @@ def _evaluate(
                 return code
             _finish(out, suites, settings, tasks)
     console = table_console()
-    results = files.read_results(out)
+    results = files.read_results(out, SHOWN)
     show(results, console)
     if against is not None:
         found = exclusive_solves(out, against)

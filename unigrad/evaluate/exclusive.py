@@ -10,6 +10,7 @@ from typing import Any
 
 from unigrad.errors import ConfigError
 from unigrad.evaluate.folder import read_results
+from unigrad.evaluate.schemas import COUNTED
 
 EXPLAINED = "Solved: more than half of the samples right. p: McNemar's exact test, two-sided."
 
@@ -59,7 +60,7 @@ def exclusive_solves(first: Path, second: Path) -> dict[str, ExclusiveSolves]:
 
     Raises ConfigError where a folder holds no finished evaluation, or the two were of different problems.
     """
-    ours, theirs = (read_results(folder)["benchmarks"] for folder in (first, second))
+    ours, theirs = (read_results(folder, COUNTED)["benchmarks"] for folder in (first, second))
     shared = shared_benchmarks({name: each["counts"] for name, each in ours.items()}, second)
     return {name: _between(ours[name], theirs[name]) for name in shared}
 
@@ -69,7 +70,7 @@ def shared_benchmarks(ours: Mapping[str, Collection[str]], against: Path) -> lis
 
     Raises ConfigError where it is not finished, there are none, or the problems of one differ.
     """
-    theirs = read_results(against)["benchmarks"]
+    theirs = read_results(against, COUNTED)["benchmarks"]
     shared = [name for name in ours if name in theirs]
     if not shared:
         raise ConfigError(f"{against} is an evaluation of {', '.join(theirs)}, not of {', '.join(ours)}")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from unigrad.errors import ConfigError
-from unigrad.files import lock
+from unigrad.evaluate.schemas import SETTINGS
+from unigrad.files import check_folder, lock, read_json
 
 SETTINGS_FILE = "settings.json"
 RESULTS_FILE = "results.json"
@@ -30,24 +32,25 @@ def read_settings(folder: Path) -> dict[str, Any] | None:
 
     Raises ConfigError where it holds something else.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--out {folder} is a file, not a folder")
-    if (folder / SETTINGS_FILE).is_file():
-        return _read(folder / SETTINGS_FILE)
+    check_folder(folder, f"--out {folder}")
+    if (folder / SETTINGS_FILE).exists():
+        settings: dict[str, Any] = read_json(folder / SETTINGS_FILE, SETTINGS)
+        return settings
     if folder.is_dir() and any(entry.suffix != ".partial" for entry in folder.iterdir()):
         raise ConfigError(f"--out {folder} holds something that is no evaluation; give another folder")
     return None
 
 
 def is_finished(folder: Path) -> bool:
-    return (folder / RESULTS_FILE).is_file()
+    return (folder / RESULTS_FILE).exists()
 
 
-def read_results(folder: Path) -> dict[str, Any]:
-    """Raises ConfigError where the folder holds no finished evaluation."""
+def read_results(folder: Path, schema: TypeAdapter[Any]) -> dict[str, Any]:
+    """Raises ConfigError where the folder holds no finished evaluation, or one with less than the schema says."""
     if not is_finished(folder):
         raise ConfigError(f"{folder} holds no finished evaluation (it has no {RESULTS_FILE})")
-    return _read(folder / RESULTS_FILE)
+    results: dict[str, Any] = read_json(folder / RESULTS_FILE, schema)
+    return results
 
 
 @contextlib.contextmanager
@@ -62,11 +65,3 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from None
-    return data

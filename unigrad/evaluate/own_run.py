@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
-from unigrad.config import Config, load_config
+from unigrad.config import Config, load_config, read_yaml
 from unigrad.errors import ConfigError
 from unigrad.evaluate.protocol import AUTO, Protocol
+from unigrad.files import read_text
 from unigrad.runs.folder import CONFIG_FILE, is_saved_model
 
 
@@ -49,7 +48,7 @@ def config_file(model: str) -> Path | None:
 def _is_ours(file: Path) -> bool:
     """Other programs call a file so too; one that cannot be read counts as ours, for `load_config` says why."""
     try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        tree = read_yaml(read_text(file), str(file))
+    except ConfigError:
         return True
     return isinstance(tree, dict) and tree.keys() <= Config.model_fields.keys()

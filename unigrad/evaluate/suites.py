@@ -127,6 +127,8 @@ def _benchmarks(item: str) -> tuple[Benchmark, ...]:
     if item in BENCHMARKS:
         return (BENCHMARKS[item],)
     path = Path(item).expanduser()
+    if path.is_dir():
+        raise ConfigError(f"--suite {item} is a folder; name a problem file, one that ends in {', '.join(SUFFIXES)}")
     if path.exists() or "/" in item or item.endswith(SUFFIXES):
         name = path.name.split(".")[0]
         return (Benchmark(name=name, title=name, path=path),)

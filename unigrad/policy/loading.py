@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -23,6 +22,7 @@ from unigrad.batch import Sequences, padded
 from unigrad.errors import nearest, one_line
 from unigrad.policy import transformers_api
 from unigrad.policy.architecture import bundled_architectures, override_rope
+from unigrad.policy.model_files import check_model_files
 from unigrad.policy.policy import Policy, TokenStatistics
 from unigrad.versions import warn_of_untested
 
@@ -101,8 +101,12 @@ def find_architecture(
             source, found = {}, "the bundled facts"
     try:
         with transformers_api.quiet():
+            if source and "gguf_file" not in source:
+                check_model_files(Path(source["pretrained_model_name_or_path"]))
             config = AutoConfig.from_pretrained(**source) if source else _bundled(name_or_path)
-    except (OSError, KeyError) as error:
+    except ValueError:
+        raise
+    except Exception as error:
         raise ValueError(f"cannot read the config of {name_or_path}: {one_line(error)}") from error
     override_rope(config, rope_theta=rope_theta, max_position_embeddings=max_position_embeddings)
     return config, found
@@ -204,6 +208,8 @@ def _load(
     name: str, source: dict[str, Any], attn_implementation: str | None, rope: dict[str, Any]
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": attn_implementation}
+    if "gguf_file" not in source and Path(source["pretrained_model_name_or_path"]).is_dir():
+        check_model_files(Path(source["pretrained_model_name_or_path"]))
     try:
         if "gguf_file" in source:
             options |= transformers_api.whole_gguf_weights()
@@ -214,7 +220,7 @@ def _load(
         model, info = AutoModelForCausalLM.from_pretrained(
             **source, **options, output_loading_info=True, ignore_mismatched_sizes=True
         )
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+    except Exception as error:  # a damaged folder makes transformers raise anything
         raise ValueError(f"cannot load the model {name}: {one_line(error)}{_nearest_name(Path(name))}") from error
     if info["mismatched_keys"]:
         key, found, expected = sorted(info["mismatched_keys"])[0]
@@ -230,7 +236,7 @@ def _load(
         logger.warning("%s: %d weights have no place in the model and are left out, such as %s", name, count, some)
     try:
         tokenizer = AutoTokenizer.from_pretrained(**source)
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
+    except Exception as error:
         raise ValueError(f"{name} has no tokenizer that loads, such as tokenizer.json: {one_line(error)}") from error
     return model, tokenizer
 

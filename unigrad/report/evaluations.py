@@ -9,6 +9,7 @@ from typing import Any
 
 from unigrad.evaluate.folder import is_finished, read_results
 from unigrad.evaluate.results import table_columns
+from unigrad.evaluate.schemas import REPORTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Evaluation:
 def find_evaluations(paths: Sequence[Path]) -> list[Evaluation]:
     """Those of the folders that hold a finished evaluation. Raises ConfigError where one cannot be read."""
     folders = {path.resolve(): path for path in paths if is_finished(path)}.values()
-    found = [(folder, read_results(folder)) for folder in folders]
+    found = [(folder, read_results(folder, REPORTED)) for folder in folders]
     labels = [str(results["label"]) for _, results in found]
     return [
         Evaluation(label if labels.count(label) == 1 else f"{label} ({folder.name})", folder, results)

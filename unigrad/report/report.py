@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from unigrad.errors import ConfigError
-from unigrad.files import replace_text
+from unigrad.files import check_folder, replace_text
 from unigrad.report.evaluations import Evaluation, find_evaluations
 from unigrad.report.needs import check_installed
 from unigrad.report.runs import Run, find_runs, gather
@@ -29,6 +29,7 @@ def report(paths: Sequence[Path], out: Path, max_megabytes: float) -> int:
         raise ConfigError(f"--out {out}: must end in {' or '.join(SUFFIXES)}; did you mean {out}.html?")
     if out.is_dir():
         raise ConfigError(f"--out {out} is a folder, not a file")
+    check_folder(out.with_suffix(""), f"--out {out}: {out.with_suffix('')}")
     evaluations = find_evaluations(paths)
     evaluated = {evaluation.folder.resolve() for evaluation in evaluations}
     runs = find_runs([path for path in paths if path.resolve() not in evaluated])

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
+from pydantic import BaseModel, TypeAdapter
 
-from unigrad.config import RESUMABLE_CHANGES, Config, flatten
-from unigrad.errors import ConfigError, nearest, one_line
+from unigrad.config import RESUMABLE_CHANGES, flatten, read_yaml
+from unigrad.config.keys import known_part, validate
+from unigrad.errors import ConfigError, nearest
+from unigrad.files import Text, read_json, read_text
 from unigrad.hybrid.methods import METHODS
 from unigrad.runs.folder import CONFIG_FILE, is_started
 from unigrad.runs.metrics import RunMetrics
@@ -20,6 +21,13 @@ COMPARISON_FILE = "comparison.json"
 SEED_KEYS = ("train.seed", "tiny.seed")
 BY_METHOD = ("method.name", *SEED_KEYS, *RESUMABLE_CHANGES)
 """Keys that say nothing about how one run of a method differs from another."""
+
+
+class _Comparison(BaseModel):
+    methods: list[Text]
+
+
+_COMPARISON = TypeAdapter(_Comparison)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,11 +83,8 @@ def find_runs(paths: Sequence[Path]) -> list[Run]:
 def _compared(path: Path) -> Iterator[Path]:
     """The folders METHOD/seed-S of a comparison, in its order of methods where it has said one."""
     order: list[str] = []
-    if (path / COMPARISON_FILE).is_file():
-        try:
-            order = json.loads((path / COMPARISON_FILE).read_text(encoding="utf-8"))["methods"]
-        except (json.JSONDecodeError, KeyError) as error:
-            raise ConfigError(f"{path / COMPARISON_FILE}: not a comparison's: {error}") from None
+    if (path / COMPARISON_FILE).exists():
+        order = read_json(path / COMPARISON_FILE, _COMPARISON)["methods"]
     methods = sorted({config.parent.parent.name for config in path.glob(f"*/seed-*/{CONFIG_FILE}")})
     for method in sorted(methods, key=lambda name: order.index(name) if name in order else len(order)):
         seeds = (path / method).glob(f"seed-*/{CONFIG_FILE}")
@@ -98,13 +103,12 @@ def _nearest(path: Path) -> str:
 
 def _read(folder: Path) -> Run:
     path = folder / CONFIG_FILE
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read {path}: {one_line(error)}") from None
+    tree = read_yaml(read_text(path), f"cannot read {path}")
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: its top must be a mapping of sections")
-    return Run(folder, {**Config().flat(), **dict(flatten(tree))})
+    # An older run may have keys that went; what there still is must be what it can be.
+    config = validate(known_part(tree), str(path))
+    return Run(folder, {**dict(flatten(tree)), **config.flat()})
 
 
 def gather(runs: Sequence[Run]) -> list[Series]:

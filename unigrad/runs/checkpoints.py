@@ -15,7 +15,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from unigrad.errors import one_line
-from unigrad.files import read_json
+from unigrad.files import read_record
 from unigrad.runs.checksums import check_seal, is_sealed
 from unigrad.runs.folder import checkpoint_step
 
@@ -107,7 +107,7 @@ class Position:
     @classmethod
     def read(cls, checkpoint: Path) -> Self:
         """Raises ValueError, one line naming the file, where it holds no position."""
-        return cls(**read_json(checkpoint / _STATE_FILE, _STATE).model_dump())
+        return cls(**read_record(checkpoint / _STATE_FILE, _STATE).model_dump())
 
 
 class _State(BaseModel):

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from unigrad.files import read_json, replace_json
+from unigrad.files import read_record, replace_json
 from unigrad.runs.folder import ENVIRONMENT_FILE
 
 CHECKSUMS_FILE = "checksums.json"
@@ -45,7 +45,7 @@ def is_sealed(folder: Path) -> bool:
 
 def check_seal(folder: Path) -> None:
     """Reads every byte. Raises ValueError, one line, for the first file that is not as it was written."""
-    expected = read_json(folder / CHECKSUMS_FILE, _CHECKSUMS)
+    expected = read_record(folder / CHECKSUMS_FILE, _CHECKSUMS)
     for name, each in expected.items():
         file = folder / name
         if not file.is_file():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,8 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from unigrad.config import Config
-from unigrad.files import read_json, replace_json, replace_text
+from unigrad.errors import ConfigError
+from unigrad.files import Text, read_json, read_record, replace_json, replace_text
 from unigrad.versions import environment
 
 CONFIG_FILE = "config.yaml"
@@ -26,6 +26,7 @@ VERDICTS_FILE = "verdicts.jsonl"
 WANDB_ID_FILE = "wandb-run-id"
 _FINAL = "final"
 _INPUTS = TypeAdapter(dict[str, str])
+_ENVIRONMENT = TypeAdapter(dict[Text, Text])
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
@@ -84,7 +85,7 @@ def write_inputs(run: Path, fingerprints: Mapping[str, str]) -> None:
 def read_inputs(run: Path) -> dict[str, str]:
     """What `write_inputs` wrote; empty where that is gone. Raises ValueError, in one line, for anything else."""
     file = run / INPUTS_FILE
-    return read_json(file, _INPUTS) if file.exists() else {}
+    return read_record(file, _INPUTS) if file.exists() else {}
 
 
 def read_environment(folder: Path) -> dict[str, str]:
@@ -96,9 +97,7 @@ def read_environment(folder: Path) -> dict[str, str]:
     if not file.is_file():
         return {}
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is damaged ({error}); without it the run goes on") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{file} is damaged (not an object); without it the run goes on")
+        found: dict[str, str] = read_json(file, _ENVIRONMENT)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; without it the run goes on") from None
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -13,7 +13,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Self
 
-from unigrad.files import json_lines
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from unigrad.errors import ConfigError
+from unigrad.files import Count, Number, checked, json_lines
 from unigrad.runs.folder import METRICS_FILE, is_finished
 from unigrad.types import Reason
 
@@ -108,7 +111,7 @@ class RunMetrics:
     def lines(self) -> list[dict[str, Any]]:
         """One object a step; a last line cut off, by a kill or in the writing, is left out."""
         path = self.folder / METRICS_FILE
-        return list(json_lines(path)) if path.is_file() else []
+        return list(read_metrics(path)) if path.exists() else []
 
     @cached_property
     def evaluations(self) -> dict[int, Accuracy]:
@@ -187,6 +190,31 @@ class RunMetrics:
     def curve(self, metric: str) -> dict[int, float]:
         """A metric by step; steps at which it was not finite, or not written, are left out."""
         return {line[Metric.STEP]: line[metric] for line in self.lines if line.get(metric) is not None}
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Number | None]
+    step: Count
+
+
+_LINE = TypeAdapter(_Line)
+_SHARES = (Metric.OFFLINE_RATIO,)
+
+
+def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a metrics file; a last one that is cut off is left out.
+
+    Raises ConfigError on a line that is none of metrics: a step and numbers, the shares that are drawn within 0 and 1.
+    """
+    for number, line in enumerate(json_lines(path), start=1):
+        where = f"{path}, line {number}"
+        checked(line, _LINE, where)
+        for key, value in line.items():
+            is_share = key in _SHARES or _EVALUATION.fullmatch(key)
+            if is_share and value is not None and not 0 <= value <= 1:
+                raise ConfigError(f"{where} is damaged: {key} = {value}: a share is within 0 and 1")
+        yield line
 
 
 def measure(folder: Path) -> RunMetrics | None:

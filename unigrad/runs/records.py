@@ -9,10 +9,9 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from unigrad.errors import ConfigError
-from unigrad.files import json_lines, replace_text
+from unigrad.files import replace_text
 from unigrad.runs.folder import METRICS_FILE, ROLLOUTS_FOLDER, TENSORBOARD_FOLDER, rollouts_file
-from unigrad.runs.metrics import Metric
+from unigrad.runs.metrics import Metric, read_metrics
 from unigrad.runs.rollouts import RolloutLine, write_rollouts
 from unigrad.runs.weights_and_biases import WandbRun
 
@@ -55,11 +54,6 @@ class Records:
 
 def _forget_from(path: Path, step: int) -> None:
     """Keep the lines of the steps before `step`; a line cut off by a kill goes too."""
-    if path.is_file():
-        kept = []
-        for number, line in enumerate(json_lines(path), start=1):
-            if not isinstance(line, dict) or type(line.get(Metric.STEP)) is not int:
-                raise ConfigError(f"{path}, line {number}: not an object with a whole number as its {Metric.STEP}")
-            if line[Metric.STEP] < step:
-                kept.append(line)
+    if path.exists():
+        kept = [line for line in read_metrics(path) if line[Metric.STEP] < step]
         replace_text(path, "".join(json.dumps(line) + "\n" for line in kept))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
-from unigrad.errors import ConfigError
-from unigrad.files import json_lines
+from pydantic import TypeAdapter
+
+from unigrad.files import Count, Flag, Number, Text, Whole, checked, json_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +19,10 @@ class GateDecision:
     solved: of its rollouts. fell_back: it has no demonstration, and the gate wanted one.
     """
 
-    alpha: float
-    beta: float
-    solved: int
-    fell_back: bool
+    alpha: Number
+    beta: Number
+    solved: Count
+    fell_back: Flag
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,21 +34,21 @@ class RolloutLine:
     was sampled with; None where the run does not keep them. level: None also in files from before levels were written.
     """
 
-    id: str
-    level: int | None = None
-    sample: int | None
-    prompt: str
-    completion: str
-    answer: str
-    verdict: str
-    extracted: str | None
-    reward: float
-    truncated: bool
-    tokens: int
+    id: Text
+    level: Whole | None = None
+    sample: Count | None
+    prompt: Text
+    completion: Text
+    answer: Text
+    verdict: Text
+    extracted: Text | None
+    reward: Number
+    truncated: Flag
+    tokens: Count
     gate: GateDecision
-    trained: bool
-    pieces: list[str] | None = None
-    logprobs: list[float] | None = None
+    trained: Flag
+    pieces: list[Text] | None = None
+    logprobs: list[Number] | None = None
 
     def as_json(self) -> str:
         kind = "demonstration" if self.sample is None else "rollout"
@@ -60,9 +60,8 @@ class RolloutLine:
 
 
 _NAMES = tuple(field.name for field in fields(RolloutLine))
-_REQUIRED = frozenset(field.name for field in fields(RolloutLine) if field.default is MISSING)
 _TOKENS = ("pieces", "logprobs")
-_GATE = tuple(field.name for field in fields(GateDecision))
+_LINE = TypeAdapter(RolloutLine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,23 +111,14 @@ def questions(path: Path) -> Iterator[Question]:
     """
     lines: list[RolloutLine] = []
     for number, data in enumerate(json_lines(path), start=1):
-        line = _line(data, f"{path}, line {number}")
+        # What a later version writes besides is left out.
+        line = checked(data, _LINE, f"{path}, line {number}", what="a rollout")
         if lines and _begins(line, lines[-1]):
             yield Question(lines)
             lines = []
         lines.append(line)
     if lines:
         yield Question(lines)
-
-
-def _line(data: Mapping[str, Any], where: str) -> RolloutLine:
-    """What a later version writes besides is left out."""
-    try:
-        gate = GateDecision(*map(data["gate"].__getitem__, _GATE))
-        return RolloutLine(**{name: data[name] for name in _NAMES if name in data and name != "gate"}, gate=gate)
-    except (KeyError, TypeError):
-        lacking = sorted(_REQUIRED - data.keys()) or [f"gate.{name}" for name in _GATE if name not in data["gate"]]
-        raise ConfigError(f"{where}: a rollout without {', '.join(lacking)}") from None
 
 
 def _begins(line: RolloutLine, before: RolloutLine) -> bool:

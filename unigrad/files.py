@@ -4,7 +4,7 @@ checked as it is read, so that a damaged file is one line that says where."""
 from __future__ import annotations
 
 import json
-import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Annotated, Any, TypeVar
@@ -118,8 +118,13 @@ def check_folder(path: Path, what: str) -> None:
     if not there.is_dir():
         beneath = "is" if there == path.absolute() else f"lies below {there},"
         raise ConfigError(f"{what} {beneath} a file, not a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise ConfigError(f"{what}: permission denied in {there}; give another folder")
+    if there == path.absolute():
+        return
+    try:
+        # Only the attempt tells: some file systems take nothing, whatever their permissions say.
+        Path(tempfile.mkdtemp(prefix=".unigrad-", dir=there)).rmdir()
+    except OSError as error:
+        raise ConfigError(f"{what}: no folder can be made in {there}: {error.strerror}") from None
 
 
 def check_name(path: Path, what: str) -> None:

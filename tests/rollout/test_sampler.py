@@ -169,3 +169,8 @@ class TestTrajectoryGenerator:
     def test_the_numbers_are_pinned(self) -> None:
         # A change here changes every run that was ever recorded with a seed.
         assert trajectory_generator(0, "a", 0).random(2).tolist() == [0.9729113336702342, 0.16137536322174106]
+
+
+def test_a_nucleus_too_small_for_a_number_holds_the_likeliest_token() -> None:
+    probs_BV = torch.tensor([[0.2, 0.5, 0.3]])
+    assert keep_top(probs_BV, 0, 1e-300).tolist() == [[0.0, 0.5, 0.0]]

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from unigrad.config.schema import Config, current_config
+from unigrad.config.section import LARGEST
 from unigrad.config.yaml_text import read_yaml
 from unigrad.errors import ConfigError, nearest, shortened
 
@@ -146,9 +147,11 @@ _OUT_OF_BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_
 def _bounds(model: type[BaseModel], name: str) -> str:
     """What the number of this field must be."""
     schema = model.model_json_schema()["properties"][name]
-    schema = schema.get("anyOf", [schema])[0]
+    schema = dict(schema.get("anyOf", [schema])[0])
     if schema["type"] == "integer" and schema.get("minimum") == 1:
-        schema = {"exclusiveMinimum": 0}
+        schema = {**{bound: limit for bound, limit in schema.items() if bound != "minimum"}, "exclusiveMinimum": 0}
+    if schema.get("maximum") == LARGEST:  # no limit that anyone meets
+        del schema["maximum"]
     words = {"exclusiveMinimum": "above", "minimum": "at least", "exclusiveMaximum": "below", "maximum": "at most"}
     return "must be " + " and ".join(f"{word} {schema[bound]}" for bound, word in words.items() if bound in schema)
 

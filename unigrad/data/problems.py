@@ -94,6 +94,8 @@ def load_problems(
         ]
     first_seen = dict[str, str]()
     for problem, row in zip(problems, rows, strict=True):
+        if any("\ud800" <= each <= "\udfff" for each in problem.id + problem.problem):
+            raise ValueError(f"{row.where}: half a character (a lone surrogate) is in the id or the problem")
         if problem.id in first_seen:
             raise ValueError(f"{row.where}: the id {problem.id!r} is already that of {first_seen[problem.id]}")
         first_seen[problem.id] = row.where

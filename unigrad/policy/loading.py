@@ -61,6 +61,8 @@ def load_policy(
     warn_of_untested()
     torch_device = choose_device(device)
     compute_dtype = choose_dtype(dtype, torch_device)
+    if attn_implementation == "flex_attention" and torch_device.type == "cpu":
+        raise ValueError("attn_implementation 'flex_attention' needs a GPU; use 'sdpa'")
     source = model_source(name_or_path)
     rope = {"rope_theta": rope_theta, "max_position_embeddings": max_position_embeddings}
     with transformers_api.quiet():

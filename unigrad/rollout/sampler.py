@@ -95,7 +95,8 @@ def keep_top(probs_BV: Tensor, top_k: int, top_p: float) -> Tensor:
 
 def _nucleus(probs_BV: Tensor, top_p: float, count: int) -> Tensor:
     """Keep the nucleus, looked for among the `count` likeliest tokens and, where it is larger, among all."""
-    goal_B1 = top_p * probs_BV.sum(-1, keepdim=True)
+    # Never 0, which a tiny share would round to: the likeliest token always stays.
+    goal_B1 = (top_p * probs_BV.sum(-1, keepdim=True)).clamp(min=torch.finfo(probs_BV.dtype).tiny)
     top_BK, index_BK = probs_BV.topk(count)
     mass_BK = top_BK.cumsum(-1)
     # Back in the order of the vocabulary: two tokens that change ranks by rounding must not change the draw.

@@ -81,7 +81,7 @@ BOMB = "a: &a [1,1,1,1,1,1,1,1]\n" + "\n".join(
     ],
 )  # fmt: skip
 def test_yaml_that_is_no_configuration(text: str, message: str) -> None:
-    with pytest.raises(ConfigError, match="^r") as error:
+    with pytest.raises(ConfigError, match=r"^r") as error:
         read_yaml(text, "r")
     assert message in str(error.value)
 

@@ -262,6 +262,29 @@ def test_a_demonstration_under_two_terms() -> None:
     assert [row.coefficient for row in rows] == pytest.approx([1 / 3, 0.1 / 6], abs=1e-15)
 
 
+@pytest.mark.parametrize("normalise_std", [True, False])
+def test_a_lone_demonstration_is_worth_its_reward(normalise_std: bool) -> None:
+    """The authors' OFF/ON: rollouts that do not train are gone, and a group of one has Â = R, as in verl."""
+    on_policy, luffy = terms(RL, algorithm("luffy", normalise_std=normalise_std))
+    objective = Objective(gate=gate("switch"), terms=(on_policy, replace(luffy, lone=True)))
+    partly_right = replace(SOLVED_NEVER, demonstration=trajectory(6, 0.5, on_policy=False))
+    asked = [SOLVED_IN_PART, SOLVED_NEVER, partly_right]
+    rows = mix_decided(asked, decide(asked, objective), objective).rows
+    assert [(row.algorithm.name, row.question) for row in rows] == [
+        ("grpo", 0),
+        ("grpo", 0),
+        ("luffy", 1),
+        ("luffy", 2),
+    ]
+    assert [row.advantage for row in rows[2:]] == [1.0, 0.5]
+    # Beside rollouts that train it is compared with them, as ever.
+    beside = replace(objective, gate=gate("both"))
+    rows = mix_decided([SOLVED_IN_PART], decide([SOLVED_IN_PART], beside), beside).rows
+    assert [row.advantage for row in rows] == [
+        row.advantage for row in mix([SOLVED_IN_PART], gate("both"), RL, luffy.algorithm)[0].rows
+    ]
+
+
 def test_a_dropped_question_counts_nowhere() -> None:
     alone, _ = mix([SOLVED_IN_PART], gate("rollouts"), RL, SFT)
     mixture, decisions = mix([SOLVED_IN_PART, SOLVED_NEVER], gate("drop"), RL, SFT)

@@ -31,8 +31,13 @@ def test_options_reach_the_gate_the_schedule_and_the_algorithms() -> None:
     assert hpt.gate(solved=3, n=8) == (0, 1)
     assert hpt.beta == 0.3
     assert hpt.terms[0].algorithm.defaults()["clip_high"] == 0.28
-    (chord,) = built("chord", method__mu_start="0.5")
-    assert chord.schedule(0.0) == (0.5, 0.5)
+    (chord_mu,) = built("chord_mu", method__mu_peak="0.5")
+    assert chord_mu.schedule(0.0) == (0.5, 0.5)
+    (srft,) = built("srft", algorithm__name="null", algorithm__offline_name="luffy", algorithm__shaping_gamma="0.3")
+    assert [term.name for term in srft.terms] == ["srft_rollouts", "luffy", "srft_sft"]
+    assert srft.terms[1].algorithm.defaults()["shaping_gamma"] == 0.3
+    (mix,) = built("mix_on", method__lone_demonstration="true")
+    assert [term.lone for term in mix.terms] == [False, True, False]
     (luffy,) = built("luffy", algorithm__shaping_gamma="0.2", algorithm__entropy_coefficient="0.1")
     assert luffy.terms[1].algorithm.defaults()["shaping_gamma"] == 0.2
     # What both could take is the on-policy algorithm's.
@@ -54,9 +59,13 @@ def test_a_methods_own_options_are_its_own_algorithms() -> None:
     ("method", "options", "message"),
     [
         ("grpo", {"method__threshold": "1"}, "an option of the gates switch and drop; grpo uses rollouts"),
-        ("hpt", {"method__mu_end": "0.1"}, "method.mu_end: an option of the method chord; hpt uses switch"),
+        ("hpt", {"method__mu_valley": "0.1"}, "method.mu_valley: an option of the method chord_mu; hpt uses switch"),
         ("hpt", {"method__table": "[[0, 1]]"}, "method.table: an option of the gate table; hpt uses switch"),
         ("hpt", {"method__first_stage": "0.5"}, "method.first_stage: hpt has one stage; sft_then_grpo has two"),
+        ("hpt", {"method__lone_demonstration": "true"}, "method.lone_demonstration: hpt compares no"),
+        ("sft", {"algorithm__offline_name": "luffy"}, "algorithm.offline_name: sft compares no demonstration with"),
+        ("srft", {"algorithm__offline_name": "lufy"}, "unknown algorithm 'lufy'; did you mean 'luffy'"),
+        ("chord_mu", {"method__mu_warmup_share": "0.6"}, "pass the run's end"),
         ("hpt", {"method__gate": "swich"}, "unknown gate 'swich'; did you mean 'switch'?"),
         ("hpt", {"method__threshold": "1.5"}, "a gate's threshold is a count of solved rollouts or a rate"),
         ("hpt", {"algorithm__gae_lambda": "0.5"}, "algorithm 'dr_grpo' has no option 'gae_lambda'"),

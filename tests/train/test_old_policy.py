@@ -136,6 +136,11 @@ def test_old_is_the_policy_itself_for_rollouts_and_nothing_for_demonstrations(bu
             known = with_own_old_policy(policy, [updates[0], Rows.of(sequences, by_hand)], 1000, World())[1]
         for a, b in zip(own, gradients(known)[0], strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+    # A first update that is gone through again needs it written down; it is the same to the bit.
+    again = with_own_old_policy(policy, updates, budget, World(), repeated=True)[0]
+    assert again.sequences.old_logp_M is not None
+    for a, b in zip(gradients(owned[0])[0], gradients(again)[0], strict=True):
+        assert torch.equal(a, b)
 
 
 def test_a_sampler_that_cuts_off_is_warned_of_and_measured(tmp_path: Path) -> None:

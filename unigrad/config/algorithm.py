@@ -1,4 +1,4 @@
-"""The section `algorithm`: a key for every option in `unigrad.options`, and three of its own."""
+"""The section `algorithm`: a key for every option in `unigrad.options`, and four of its own."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ class AlgorithmKeys(Section):
 
     name: str | None = None
     """On-policy algorithm, a row of `unigrad algorithms`; null: the method's own"""
+    offline_name: str | None = None
+    """Off-policy RL on demonstrations that are compared with rollouts (luffy, srft, …); null: the method's own"""
     offline_aggregation: Aggregation | None = None
     """How token losses are averaged on demonstrations; null: the offline algorithm's own"""
     kl_reward_coefficient: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0

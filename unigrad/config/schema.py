@@ -251,14 +251,19 @@ class MethodConfig(Section):
     """The terms on demonstrations are multiplied with this (the authors' sft_loss_coef)"""
     selected_mean: bool = False
     """SFT is the mean over the demonstrations that train, as in the authors' code, not over all questions (Eq. 12)"""
+    lone_demonstration: bool = False
+    """off_on, mix_on: a demonstration in its rollouts' place has its reward as its advantage (the authors' code), as a
+    group of one; else it is compared with them"""
     first_stage: Annotated[float, Field(gt=0, lt=1)] | None = None
     """sft_then_grpo: share of the run that its first stage takes; null: the method's own, a half"""
-    mu_start: Share | None = None
-    """chord: μ at the start"""
-    mu_end: Share | None = None
-    """chord: μ at the end of its fall"""
-    mu_share: Share | None = None
-    """chord: share of the run over which μ falls"""
+    mu_peak: Share | None = None
+    """chord_mu: μ where its fall begins; null: 0.9"""
+    mu_valley: Share | None = None
+    """chord_mu: μ at the end of its fall; null: 0.05"""
+    mu_warmup_share: Share | None = None
+    """chord_mu: share of the run over which μ first rises from 0; null: 0"""
+    mu_decay_share: Share | None = None
+    """chord_mu: share of the run over which μ falls, along a cosine; null: 0.5"""
 
 
 class ValueConfig(Section):
@@ -297,6 +302,8 @@ class TrainConfig(Section):
     """Questions of one step; each gets rollout.num_generations rollouts"""
     questions_per_update: Positive | None = None
     """Questions of one optimizer update (a mini-batch of the step's rollouts); null: all of the step"""
+    num_iterations: Positive = 1
+    """How often a step's updates are gone through, on the same rollouts; π_old stays the step's start"""
     tokens_per_micro_batch: Positive = 16384
     """Tokens of one forward and backward pass, padding included; changes memory and speed, never the gradient"""
     seed: Seed = 0

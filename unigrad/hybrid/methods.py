@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from unigrad.hybrid.schedules import Assignment, Schedule, averaged, constant, mu, own, shuffled
+from unigrad.hybrid.schedules import Assignment, Schedule, averaged, constant, cosine_mu, own, shuffled
 from unigrad.hybrid.terms import Term
 from unigrad.plugins import add, find
 
 GRPO = Term("grpo", "rollouts")
 SFT = Term("sft", "demonstrations")
+TOKEN_SFT = SFT.with_options(aggregation="token_mean")
 RL = Term("grpo", "rollouts", options={"aggregation": "token_sum"})
 """Eq. 11."""
 GROUP_RL = replace(RL, peers="both")
@@ -218,9 +219,20 @@ METHODS: dict[str, Method] = {
             ),
         ),
         Method(
-            "chord",
-            "CHORD: (1 − μ)·GRPO + μ·SFT with token weights φ = p(1 − p); μ falls as the run goes on",
-            (Stage(gate="both", schedule=mu, terms=(GRPO, Term("chord_phi", "demonstrations"))),),
+            "chord_mu",
+            "CHORD-μ: (1 − μ)·GRPO + μ·SFT; μ falls along a cosine as the run goes on",
+            (Stage(gate="both", schedule=cosine_mu, terms=(GRPO, TOKEN_SFT)),),
+        ),
+        Method(
+            "chord_phi",
+            "CHORD-φ: 0.9·GRPO + 0.1·SFT with token weights φ = p(1 − p), throughout",
+            (
+                Stage(
+                    gate="table",
+                    gate_options={"table": ((0.9, 0.1),)},
+                    terms=(GRPO, Term("chord_phi", "demonstrations")),
+                ),
+            ),
         ),
         Method(
             "ppo",

@@ -52,6 +52,11 @@ def rows_of(
         allies = [k for k, other in enumerate(terms) if other.compared == term.compared and other.members != "rollouts"]
         peers = [each for each in pool if each.trajectory.on_policy or any(weights[each.question][k] for k in allies)]
         found = _advantages(term.algorithm, peers, trained, sequences, kl_reward_coefficient)
+        if term.lone:
+            found = [
+                each_found if weights[each.question][0] else (each.trajectory.reward, None)
+                for each, each_found in zip(trained, found, strict=True)
+            ]
         normalisers = _normalisers(term, trained if term.selected_mean else pool, trained, len(kept))
         for each, (advantage, returns), normaliser in zip(trained, found, normalisers, strict=True):
             if isinstance(advantage, Tensor) or advantage or not term.algorithm.skips_zero_advantages:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 
@@ -14,17 +15,32 @@ def constant() -> Schedule:
     return lambda progress: (1.0, 1.0)
 
 
-def mu(mu_start: float = 0.9, mu_end: float = 0.05, mu_share: float = 0.5) -> Schedule:
-    """CHORD's global coefficient (Zhang et al., 2025, arXiv:2508.11408): (1 − μ, μ), μ falling linearly.
+def cosine_mu(
+    mu_peak: float = 0.9, mu_valley: float = 0.05, mu_warmup_share: float = 0.0, mu_decay_share: float = 0.5
+) -> Schedule:
+    """CHORD-μ's global coefficient (Zhang et al., 2025, arXiv:2508.11408): (1 − μ, μ).
 
-    From `mu_start` to `mu_end` over the first `mu_share` of the run, then constant. Raises ValueError outside [0, 1].
+    μ rises linearly from 0 to `mu_peak` over `mu_warmup_share` of the run, falls along half a cosine to `mu_valley`
+    over the next `mu_decay_share`, and stays there. The public implementations (Trinity-RFT, ms-swift) count both in
+    steps: 200 of decay without a warm-up in ms-swift's script. Raises ValueError outside [0, 1], and where the two
+    shares together pass the run's end.
     """
-    if not all(0 <= value <= 1 for value in (mu_start, mu_end, mu_share)):
-        raise ValueError(f"μ and its share of the run lie in [0, 1], not {mu_start}, {mu_end}, {mu_share}")
+    if not all(0 <= value <= 1 for value in (mu_peak, mu_valley, mu_warmup_share, mu_decay_share)):
+        given = f"{mu_peak}, {mu_valley}, {mu_warmup_share}, {mu_decay_share}"
+        raise ValueError(f"μ and its shares of the run lie in [0, 1], not {given}")
+    if mu_warmup_share + mu_decay_share > 1:
+        raise ValueError(
+            f"mu_warmup_share ({mu_warmup_share}) and mu_decay_share ({mu_decay_share}) pass the run's end"
+        )
 
     def schedule(progress: float) -> tuple[float, float]:
-        done = min(progress / mu_share, 1.0) if mu_share else 1.0
-        value = mu_start + (mu_end - mu_start) * done
+        falling = progress - mu_warmup_share
+        if falling < 0:
+            value = mu_peak * progress / mu_warmup_share
+        elif falling >= mu_decay_share:
+            value = mu_valley
+        else:
+            value = mu_valley + (mu_peak - mu_valley) * 0.5 * (1 + math.cos(math.pi * falling / mu_decay_share))
         return 1 - value, value
 
     return schedule

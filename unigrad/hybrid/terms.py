@@ -24,7 +24,8 @@ class Term:
     that their advantage is relative to, and that the denominator counts; None: the members. A demonstration that is one
     more member of its group (LUFFY, SRFT) has the peers `both`. coefficient: multiplies the gate's weight.
     selected_mean: the denominator counts only the questions that the term trains on (the authors' SFT) instead of all
-    (Eq. 12).
+    (Eq. 12). lone: a demonstration that trains where its rollouts do not has its reward as its advantage, as a group of
+    one has in verl, instead of being compared with them.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Term:
     coefficient: float = 1.0
     options: Mapping[str, Any] = field(default_factory=dict)
     selected_mean: bool = False
+    lone: bool = False
 
     @cached_property
     def algorithm(self) -> Algorithm:

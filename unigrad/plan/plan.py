@@ -64,12 +64,12 @@ def _table(parts: list[Part]) -> Iterator[str]:
 def _work(config: Config, stages: Sequence[Objective]) -> Iterator[str]:
     """What a step of each stage and the whole run come to; tokens are upper bounds, prompts not among them."""
     train, questions = config.train, config.train.questions_per_step
-    updates = questions // (train.questions_per_update or questions)
+    updates = train.num_iterations * questions // (train.questions_per_update or questions)
     ends = [round(stage.until * train.max_steps) for stage in stages]
     totals = (0, 0, 0)
     for begin, end, stage in zip([0, *ends], ends, stages, strict=False):
         n, sampled, trained = _of_a_question(config, stage)
-        work = (questions * n, questions * sampled, questions * trained)
+        work = (questions * n, questions * sampled, questions * trained * train.num_iterations)
         steps = end - begin
         totals = (totals[0] + steps * work[0], totals[1] + steps * work[1], totals[2] + steps * work[2])
         name = "a step" if len(stages) == 1 else f"a step from {begin + 1} to {end}"

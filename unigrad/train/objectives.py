@@ -12,7 +12,16 @@ from unigrad.errors import ConfigError
 from unigrad.hybrid import Method, Objective, Stage, Term, averaged_alike, gate, method
 from unigrad.hybrid.gates import GATES, gate_options
 
-OWN_KEYS = ("name", "gate", "solved_at", "alpha", "beta", "selected_mean", "first_stage")
+OWN_KEYS = (
+    "name",
+    "gate",
+    "solved_at",
+    "alpha",
+    "beta",
+    "selected_mean",
+    "lone_demonstration",
+    "first_stage",
+)
 """Keys of the section `method` that belong to no gate and no schedule."""
 HOLDING = {"kl_coefficient", "kl_estimator", "kl_clamp", "trust_region"}
 """Options that hold the policy to the reference model."""
@@ -82,7 +91,7 @@ def _said(value: Any) -> str:
 def _given(config: Config) -> dict[str, Any]:
     """The options that the section `algorithm` sets."""
     return config.algorithm.model_dump(
-        exclude={"name", "kl_reward_coefficient", "offline_aggregation"}, exclude_none=True
+        exclude={"name", "offline_name", "kl_reward_coefficient", "offline_aggregation"}, exclude_none=True
     )
 
 
@@ -111,7 +120,7 @@ def _options(gate_name: str, stage: Stage, given: Mapping[str, Any]) -> tuple[di
 
 def _no_use(chosen: Method, gate_name: str | None, option: str) -> str:
     gates = [name for name in GATES if option in gate_options(name)]
-    where = f"the gate{'s' * (len(gates) > 1)} {' and '.join(gates)}" if gates else "the method chord"
+    where = f"the gate{'s' * (len(gates) > 1)} {' and '.join(gates)}" if gates else "the method chord_mu"
     return f"an option of {where}; {chosen.name} uses {gate_name or chosen.stages[0].gate}"
 
 
@@ -125,10 +134,7 @@ def _terms(config: Config, stage: Stage) -> tuple[Term, ...]:
     given = _given(config)
     length = {"constant_length": config.rollout.max_completion_length}
     averaged = config.algorithm.offline_aggregation
-    first, *others = stage.terms
-    if config.algorithm.name is not None:
-        # A stage's options are those of its own algorithm; another one starts from its own defaults.
-        first = replace(first, name=config.algorithm.name, options={})
+    first, *others = _renamed(config, stage)
     ours = first.algorithm.defaults()
     built, reached = [], set[str]()
     for term in others:
@@ -138,7 +144,13 @@ def _terms(config: Config, stage: Stage) -> tuple[Term, ...]:
         theirs = {key: value for key, value in given.items() if key in has and (key not in ours or key in shared)}
         reached |= theirs.keys() - ours.keys()
         mean = config.method.selected_mean and term.compared == "demonstrations"
-        built.append(replace(term.with_options(**length, **theirs), selected_mean=mean))
+        lone = config.method.lone_demonstration and term.compared == "both"
+        built.append(replace(term.with_options(**length, **theirs), selected_mean=mean, lone=lone))
+    if config.method.lone_demonstration and not any(term.lone for term in built):
+        raise ConfigError(
+            f"method.lone_demonstration: {config.method.name} compares no demonstration with rollouts, "
+            "as off_on and mix_on do"
+        )
     own = {key: value for key, value in given.items() if key not in reached}
     first = replace(first, options={**length, **first.options, **own})
     _ = first.algorithm  # names what it lacks
@@ -154,3 +166,21 @@ def _terms(config: Config, stage: Stage) -> tuple[Term, ...]:
         terms[0],
         *(term if term.compared == "both" else term.with_options(aggregation=averaged) for term in terms[1:]),
     )
+
+
+def _renamed(config: Config, stage: Stage) -> tuple[Term, ...]:
+    """The stage's terms under the algorithms that the configuration names.
+
+    A stage's options are those of its own algorithm; another one starts from its own defaults.
+    """
+    name, offline = config.algorithm.name, config.algorithm.offline_name
+    first, *others = stage.terms
+    if name is not None:
+        first = replace(first, name=name, options={})
+    if offline is None:
+        return (first, *others)
+    if not any(term.compared == "both" for term in others):
+        raise ConfigError(
+            f"algorithm.offline_name: {config.method.name} compares no demonstration with rollouts, as luffy does"
+        )
+    return (first, *(replace(term, name=offline, options={}) if term.compared == "both" else term for term in others))

@@ -135,7 +135,7 @@ def _summary(config: Config, loop: Loop) -> list[str]:
     rollouts = config.rollout.num_generations if any(stage.samples for stage in loop.stages) else 0
     questions = train.questions_per_step
     stages = [" + ".join(map(str, stage.training(rollouts if stage.samples else 0))) for stage in loop.stages]
-    updates = questions // (train.questions_per_update or questions)
+    updates = train.num_iterations * questions // (train.questions_per_update or questions)
     parameters = sum(p.numel() for p in loop.step.policy.model.parameters())
     epochs = train.max_steps * questions / loop.step.questions.an_epoch
     return [

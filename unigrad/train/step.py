@@ -78,7 +78,7 @@ class Step:
         trained: set[int] = set()
         reports = []
         size = config.questions_per_update or len(groups)
-        updates = [
+        mini_batches = [
             rows_of(
                 groups,
                 [each.weights for each in decisions],
@@ -89,10 +89,17 @@ class Step:
             )
             for first in range(0, len(groups), size)
         ]
-        updates = [rows for rows in updates if len(rows)]
+        mini_batches = [rows for rows in mini_batches if len(rows)]
         if self.own_old_policy and objective.samples:
-            updates = with_own_old_policy(self.policy, updates, config.tokens_per_micro_batch, self.world)
-        for rows in updates:
+            mini_batches = with_own_old_policy(
+                self.policy,
+                mini_batches,
+                config.tokens_per_micro_batch,
+                self.world,
+                repeated=config.num_iterations > 1,
+            )
+        # What is compared, π_old and the values among it, is the step's start in every iteration.
+        for rows in mini_batches * config.num_iterations:
             reports.append(update(self.policy, self.optimizer, rows, config, self.config.value, self.world))
             trained.update(rows.trained_sequences)
         end = time.perf_counter()

@@ -54,18 +54,18 @@ def update(
 
 
 def with_own_old_policy(
-    policy: Policy, updates: Sequence[Rows], tokens_per_micro_batch: int, world: World
+    policy: Policy, updates: Sequence[Rows], tokens_per_micro_batch: int, world: World, *, repeated: bool = False
 ) -> list[Rows]:
     """A step's updates, with log π_old of the rollouts from the trainer's own forward in place of the engine's.
 
-    The first update's weights sampled them, so its own forward says it, and the ratio is 1 to the bit. For the others
-    it is taken now, before any weight moves, in the very micro-batches that they train in: in another layout the same
-    weights would round to other numbers.
+    The first update's weights sampled them, so its own forward says it, and the ratio is 1 to the bit. For the others,
+    and for the first where they are `repeated`, it is taken now, before any weight moves, in the very micro-batches that
+    they train in: in another layout the same weights would round to other numbers.
     """
     own = []
     for number, rows in enumerate(updates):
         old_logp_M = None
-        if number:
+        if number or repeated:
             mine = world.share(rows.trained_sequences)
             batches = list(padded(rows.sequences, mine, tokens_per_micro_batch))
             statistics = _statistics(policy, rows, batches, world)

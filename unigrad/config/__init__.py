@@ -13,17 +13,9 @@ from unigrad.config.keys import (
     read_option,
     type_name,
 )
+from unigrad.config.problem_sets import HeldOutConfig, SourceConfig, set_name
 from unigrad.config.recipes import load_config, recipe_families, recipe_methods, recipe_names
-from unigrad.config.schema import (
-    Config,
-    EvalConfig,
-    HeldOutConfig,
-    RolloutConfig,
-    SourceConfig,
-    TrainConfig,
-    ValueConfig,
-    set_name,
-)
+from unigrad.config.schema import Config, EvalConfig, RolloutConfig, TrainConfig, ValueConfig
 from unigrad.config.section import flatten
 from unigrad.config.yaml_text import read_yaml
 

@@ -59,8 +59,8 @@ def with_own_old_policy(
     """A step's updates, with log π_old of the rollouts from the trainer's own forward in place of the engine's.
 
     The first update's weights sampled them, so its own forward says it, and the ratio is 1 to the bit. For the others,
-    and for the first where they are `repeated`, it is taken now, before any weight moves, in the very micro-batches that
-    they train in: in another layout the same weights would round to other numbers.
+    and for the first where they are `repeated`, it is taken now, before any weight moves, in the very micro-batches
+    that they train in: in another layout the same weights would round to other numbers.
     """
     own = []
     for number, rows in enumerate(updates):

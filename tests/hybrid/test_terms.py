@@ -366,3 +366,42 @@ def test_a_discount_gives_every_token_an_advantage_without_a_value_head() -> Non
     assert first.advantage == pytest.approx(tuple(whitened[:3]), abs=1e-12)
     assert second.advantage == pytest.approx(whitened[3], abs=1e-12)
     assert first.returns is second.returns is None
+
+
+def test_an_update_counts_its_own_questions_alone() -> None:
+    asked = [SOLVED_IN_PART, SOLVED_NEVER, SOLVED_ALWAYS]
+    objective = Objective(gate=gate("switch"), terms=terms(RL, SFT))
+    sequences = Sequences.of([each for one in asked for each in one.trajectories], 1.0)
+    weights = [each.weights for each in decide(asked, objective)]
+    rows = rows_of(asked, weights, objective.terms, sequences, questions=range(1, 3))
+    assert (rows.question_R.tolist(), rows.sequence_R.tolist()) == ([1], [5])
+    assert rows.coefficient_R.tolist() == pytest.approx([1 / (2 * 6)], abs=1e-15)
+
+
+def test_a_reference_alone_moves_no_advantage() -> None:
+    one = replace(SOLVED_IN_PART, demonstration=None)
+    sequences = replace(Sequences.of(one.rollouts, 1.0), reference_logp_M=torch.full((8,), -3.0, dtype=torch.float64))
+    rows = rows_of([one], [(1.0, 0.0)], terms(algorithm("dr_grpo"), SFT), sequences)
+    assert rows.advantage_N.tolist() == [0.5] * 3 + [-0.5] * 5
+
+
+def test_an_objective_by_default() -> None:
+    plain = Objective(gate=gate("switch"), terms=terms(RL, SFT))
+    assert (plain.kl_reward_coefficient, plain.samples, plain.until) == (0.0, True, 1.0)
+    assert "reference_logp" not in plain.needs
+    assert "reference_logp" in replace(plain, kl_reward_coefficient=0.1).needs
+
+
+def test_decisions_by_default_are_the_starts() -> None:
+    asked = [SOLVED_NEVER, *[SOLVED_IN_PART] * 7]
+    dealt = Objective(gate=gate("switch"), terms=terms(RL, SFT), across=shuffled)
+    assert decide(asked, dealt) == decide(asked, dealt, seed=0)
+    assert decide(asked, dealt) != decide(asked, dealt, seed=1)
+    rising = Objective(gate=gate("both"), terms=terms(RL, SFT), schedule=lambda progress: (1.0, 0.25 + progress))
+    assert decide([SOLVED_NEVER], rising) == [Decision(1.0, (0.25,))]
+
+
+def test_one_of_two_offline_terms_is_enough_to_fall_back() -> None:
+    objective = Objective(gate=gate("table", table=[(0, 0, 1)]), terms=terms(RL, algorithm("luffy"), SFT))
+    assert decide([NO_DEMONSTRATION], objective) == [Decision(1.0, (0.0, 0.0), fell_back=True)]
+    assert [Decision(1.0, (0.0,)).is_dropped, Decision(0.0, (0.0, 0.0)).is_dropped] == [False, True]

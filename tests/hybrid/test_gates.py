@@ -41,3 +41,14 @@ def test_errors_name_the_nearest() -> None:
         gate("swich")
     with pytest.raises(ValueError, match="gate 'rollouts' takes no option 'threshold'"):
         gate("rollouts", threshold=0)
+
+
+@pytest.mark.parametrize("rows", [[], [(0, 1), (1, 0, 0)], [(0,), (1,)]])
+def test_a_table_of_no_equal_rows(rows: list[tuple[float, ...]]) -> None:
+    with pytest.raises(ValueError, match=r"one row .* for each number of solved rollouts, all equally long"):
+        gate("table", table=rows)
+
+
+def test_a_table_of_negative_numbers() -> None:
+    with pytest.raises(ValueError, match="a gate's table holds no negative numbers"):
+        gate("table", table=[(0, 1), (1, -0.5)])

@@ -405,3 +405,37 @@ def test_one_of_two_offline_terms_is_enough_to_fall_back() -> None:
     objective = Objective(gate=gate("table", table=[(0, 0, 1)]), terms=terms(RL, algorithm("luffy"), SFT))
     assert decide([NO_DEMONSTRATION], objective) == [Decision(1.0, (0.0, 0.0), fell_back=True)]
     assert [Decision(1.0, (0.0,)).is_dropped, Decision(0.0, (0.0, 0.0)).is_dropped] == [False, True]
+
+
+def test_terms_that_some_gate_value_trains() -> None:
+    three = terms(RL, algorithm("luffy"), SFT)
+    some = Objective(gate=gate("table", table=[(0, 0, 1), (1, 0, 0)]), terms=three)
+    assert some.training(4) == (three[0], three[2])
+    assert Objective(gate=gate("demonstrations"), terms=terms(RL, SFT)).training(0) == terms(RL, SFT)[1:]
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (Term("grpo", "rollouts"), "grpo on rollouts"),
+        (Term("grpo", "rollouts", "both"), "grpo on rollouts in one group with demonstrations"),
+        (Term("luffy", "demonstrations", "both"), "luffy on demonstrations"),
+        (Term("sft", "demonstrations", coefficient=0.1), "0.1·sft on demonstrations"),
+        (Term("grpo", "both"), "grpo on rollouts and demonstrations"),
+    ],
+)
+def test_a_term_in_words(said: Term, words: str) -> None:
+    assert str(said) == words
+
+
+def test_a_group_is_averaged_as_the_first_of_its_own_terms() -> None:
+    alone = Term("dapo", "rollouts")
+    pair = (
+        Term("dr_grpo", "rollouts", "both", options={"constant_length": 7}),
+        Term("luffy", "demonstrations", "both"),
+    )
+    first, *shared = averaged_alike((alone, *pair))
+    assert first is alone
+    assert [(term.algorithm.aggregation, term.algorithm.defaults()["constant_length"]) for term in shared] == [
+        ("constant", 7)
+    ] * 2

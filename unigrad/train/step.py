@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from unigrad.batch import Sequences
+from unigrad.batch import Rows, Sequences
 from unigrad.config import Config
 from unigrad.data import PreparedProblem
 from unigrad.hybrid import Decision, Objective, decide, rows_of
@@ -75,33 +75,13 @@ class Step:
         decisions = decide(groups, objective, progress=progress, seed=seed)
         rate = learning_rate(step, config)
         set_learning_rate(self.optimizer, rate)
-        trained: set[int] = set()
-        reports = []
-        size = config.questions_per_update or len(groups)
-        mini_batches = [
-            rows_of(
-                groups,
-                [each.weights for each in decisions],
-                objective.terms,
-                sequences,
-                questions=range(first, min(first + size, len(groups))),
-                kl_reward_coefficient=objective.kl_reward_coefficient,
-            )
-            for first in range(0, len(groups), size)
-        ]
-        mini_batches = [rows for rows in mini_batches if len(rows)]
-        if self.own_old_policy and objective.samples:
-            mini_batches = with_own_old_policy(
-                self.policy,
-                mini_batches,
-                config.tokens_per_micro_batch,
-                self.world,
-                repeated=config.num_iterations > 1,
-            )
+        mini_batches = self._mini_batches(groups, decisions, objective, sequences)
         # What is compared, π_old and the values among it, is the step's start in every iteration.
-        for rows in mini_batches * config.num_iterations:
-            reports.append(update(self.policy, self.optimizer, rows, config, self.config.value, self.world))
-            trained.update(rows.trained_sequences)
+        reports = [
+            update(self.policy, self.optimizer, rows, config, self.config.value, self.world)
+            for rows in mini_batches * config.num_iterations
+        ]
+        trained = frozenset(index for rows in mini_batches for index in rows.trained_sequences)
         end = time.perf_counter()
         self.state.global_step = step
 
@@ -114,7 +94,30 @@ class Step:
             Metric.TIME_TRAIN: end - training,
             Metric.TIME_STEP: end - start,
         }
-        return Taken(questions, groups, decisions, frozenset(trained), metrics)
+        return Taken(questions, groups, decisions, trained, metrics)
+
+    def _mini_batches(
+        self, groups: Sequence[Group], decisions: Sequence[Decision], objective: Objective, sequences: Sequences
+    ) -> list[Rows]:
+        """The rows of each of the step's updates; of those that have any."""
+        config = self.config.train
+        size = config.questions_per_update or len(groups)
+        every = (
+            rows_of(
+                groups,
+                [each.weights for each in decisions],
+                objective.terms,
+                sequences,
+                questions=range(first, min(first + size, len(groups))),
+                kl_reward_coefficient=objective.kl_reward_coefficient,
+            )
+            for first in range(0, len(groups), size)
+        )
+        updates = [rows for rows in every if len(rows)]
+        if not (self.own_old_policy and objective.samples):
+            return updates
+        repeated = config.num_iterations > 1
+        return with_own_old_policy(self.policy, updates, config.tokens_per_micro_batch, self.world, repeated=repeated)
 
     def _roll_out(self, questions: Sequence[PreparedProblem], seed: int) -> Rollouts:
         assert self.engine is not None  # a stage samples

@@ -1,13 +1,15 @@
-"""Text files that a kill may fall into: replaced whole, and read as far as they are whole; and what stands in them,
-checked as it is read, so that a damaged file is one line that says where."""
+"""Text files that a kill or a full disk may fall into: replaced whole, and read as far as they are whole; what stands in
+them, checked as it is read, so that a damaged file is one line that says where; and locks."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Annotated, Any, TypeVar
+from typing import IO, Annotated, Any, TextIO, TypeVar
 
 from pydantic import Field, InstanceOf, Strict, TypeAdapter, ValidationError
 
@@ -37,11 +39,28 @@ def lock(file: int | IO[bytes]) -> None:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Replaced whole: whoever reads it, and whoever is killed, finds the old or the new."""
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[TextIO]:
+    """What is written here takes the place of `path` whole, at the end: whoever reads it, and whoever is killed, finds
+    the old or the new. Where the writing fails, the old one stays, and nothing lies beside it."""
     partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            yield file
+            file.flush()
+            # Else a machine that goes down could find the new name with nothing behind it.
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replaced as by `replacing`."""
+    with replacing(path) as file:
+        file.write(text)
 
 
 def replace_json(path: Path, data: Mapping[str, Any]) -> None:
@@ -156,3 +175,18 @@ def _parsed(text: str, where: str) -> Any:
         raise ConfigError(f"{where} is damaged: it is nested too deeply") from None
     except ValueError as error:
         raise ConfigError(f"{where} is damaged: {one_line(error)}") from None
+
+
+@contextlib.contextmanager
+def locked(folder: Path, held: str) -> Iterator[None]:
+    """The folder is this process's alone, until the end or the process's death. Raises ConfigError, which says `held`,
+    where it is another's."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            lock(handle)
+        except BlockingIOError:
+            raise ConfigError(held) from None
+        yield
+    finally:
+        os.close(handle)

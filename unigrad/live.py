@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import sys
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich import box
 from rich.console import Console
@@ -15,9 +19,33 @@ PLAIN_WIDTH = 180
 """Columns of a table that goes to a file or a pipe, where no terminal's edge would fold it."""
 
 
+class LiveConsole(Console):
+    """Where a long command says what it does. What stands at the other end may go meanwhile (a terminal that closes, a
+    `tee` that is killed): that is a SIGHUP, as a terminal's end is, and from then on nothing is said."""
+
+    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
+        super().__init__(highlight=False, stderr=stderr, width=width)
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        try:
+            super().print(*objects, **how)
+        except OSError:
+            self.on_broken_pipe()
+
+    def on_broken_pipe(self) -> None:
+        """Raises SystemExit where nobody listens to SIGHUP."""
+        self.quiet = True
+        # What Python still holds would fail once more as the interpreter ends.
+        with contextlib.suppress(OSError, ValueError, AttributeError), open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), (sys.stderr if self.stderr else sys.stdout).fileno())
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+            raise SystemExit(128 + signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+
+
 def table_console() -> Console:
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+    console = LiveConsole()
+    return console if console.is_terminal else LiveConsole(width=PLAIN_WIDTH)
 
 
 def text_table(headings: Iterable[str], title: str | None = None) -> Table:

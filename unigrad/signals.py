@@ -1,4 +1,4 @@
-"""Stopping on SIGINT and SIGTERM at the next good moment."""
+"""Stopping on SIGINT, SIGTERM and SIGHUP at the next good moment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from types import FrameType
 
 @contextlib.contextmanager
 def stop_signals(*, second_acts: bool) -> Iterator[list[int]]:
-    """A list that gathers each SIGINT and SIGTERM; `second_acts`: but one, and a second of its kind acts as usual.
+    """A list that gathers each SIGINT, SIGTERM and SIGHUP; `second_acts`: but one of the first two, and a second of its
+    kind acts as usual. A terminal that closes may send several SIGHUPs, and means no haste by the second. Where SIGHUP
+    is ignored (nohup), it stays so.
 
     Only the main thread may listen to signals: on another the list stays empty.
     """
@@ -22,10 +24,13 @@ def stop_signals(*, second_acts: bool) -> Iterator[list[int]]:
 
     def note(number: int, _frame: FrameType | None) -> None:
         received.append(number)
-        if second_acts:
+        if second_acts and number != signal.SIGHUP:
             signal.signal(number, previous[signal.Signals(number)])
 
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, note) for number in numbers}
     try:
         yield received
     finally:

@@ -6,6 +6,7 @@ Nothing here imports torch before a command's input has been read, so that `--he
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command. Returns its exit code: 0 on success, 2 on a usage or configuration error, 1 on a failure at run
     time, and 128 plus the signal's number when a run was asked to stop."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _open_standard_streams()
     _keep_dependencies_quiet()
     try:
         for argument in arguments:
@@ -48,16 +50,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         sys.stderr.write(f"unigrad: error: {as_line(error)}\n")
         return 2
+    except BrokenPipeError:
+        # Whoever read this has seen enough (`| head`). What Python still holds would fail again as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except UserCodeError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("unigrad: stopped\n")
         return 130
-    except BrokenPipeError:
-        # Whoever read what we print is gone; Python would complain once more as it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except Exception as error:  # noqa: BLE001
         sys.stderr.write(f"unigrad: error: {as_line(_unforeseen(error))}\n")
         return 1
@@ -114,6 +116,15 @@ def _without_command(arguments: Sequence[str]) -> int:
         raise ConfigError(f"unknown option {arguments[0]!r}; see unigrad --help")
     parser.print_help()
     return 0
+
+
+def _open_standard_streams() -> None:
+    """Those that are closed go nowhere: else the next file that is opened would take their place, and their text."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # It takes the lowest free number, which is the stream's: the lower ones are open by now.
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(nowhere, "r" if name == "stdin" else "w"))
 
 
 def _keep_dependencies_quiet() -> None:

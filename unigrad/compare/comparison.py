@@ -13,8 +13,8 @@ from unigrad.compare.devices import cores, gpus
 from unigrad.compare.plan import Comparison, plan
 from unigrad.compare.runs import check_free, measure_all, train
 from unigrad.compare.sets import named_methods
-from unigrad.errors import ConfigError
-from unigrad.files import check_folder, replace_json, replace_text
+from unigrad.errors import ConfigError, one_line
+from unigrad.files import check_folder, locked, replace_json, replace_text
 from unigrad.hybrid.recipe_methods import check_methods
 from unigrad.live import table_console
 from unigrad.report.needs import check_installed
@@ -57,13 +57,19 @@ def compare(
     waiting = [run for run in comparison.runs if not run.is_finished]
     spread = gpus(waiting[0].config.model.device) if waiting else ()
     jobs = jobs or len(spread) or cores()
-    # The threads of a run follow from --jobs alone, not from how many runs are left: on them hang its last bits.
-    outcome = train(comparison.runs, jobs, max(1, cores() // jobs), spread, say)
-    if outcome.stopped_by is not None:
-        again = comparison.command("--out", str(out), "--jobs", str(jobs))
-        say(f"stopped; the same command goes on: {again}")
-        return 128 + outcome.stopped_by
-    _report(comparison, measure_all(comparison.runs), out, console)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with locked(out, f"another process compares into {out}; wait for its end or give another folder with --out"):
+            # A run's threads follow from --jobs alone, not from how many are left: on them hang its last bits.
+            outcome = train(comparison.runs, jobs, max(1, cores() // jobs), spread, say)
+            if outcome.stopped_by is not None:
+                again = comparison.command("--out", str(out), "--jobs", str(jobs))
+                say(f"stopped; the same command goes on: {again}")
+                return 128 + outcome.stopped_by
+            _report(comparison, measure_all(comparison.runs), out, console)
+    except OSError as error:
+        say(f"unigrad: error: {one_line(error)}; the same command goes on")
+        return 1
     return 1 if outcome.failed else 0
 
 
@@ -90,7 +96,6 @@ def _report(
     from unigrad.compare.table import as_markdown, as_rich, caption, statistics
 
     found = statistics(comparison, measured)
-    out.mkdir(parents=True, exist_ok=True)
     console.print(as_rich(found))
     for line in caption(found):
         console.print(line, markup=False, soft_wrap=not console.is_terminal)

@@ -13,7 +13,7 @@ from io import BufferedWriter
 
 from unigrad.compare.plan import PlannedRun
 from unigrad.errors import ConfigError
-from unigrad.files import lock
+from unigrad.files import lock, replace_text
 from unigrad.live import clock
 from unigrad.runs.metrics import RunMetrics, measure
 from unigrad.signals import stop_signals
@@ -53,8 +53,8 @@ def train(
 ) -> Outcome:
     """Train those of `runs` that are not finished, `jobs` at a time with `threads` threads each, spread over `gpus`.
 
-    A run that fails leaves the others alone. SIGINT and SIGTERM are passed on to the runs, which finish their step,
-    save and end; this returns once they have.
+    A run that fails leaves the others alone. SIGINT, SIGTERM and SIGHUP are passed on to the runs, which finish
+    their step, save and end; this returns once they have.
     """
     waiting = deque(run for run in runs if not run.is_finished)
     running: list[_Child] = []
@@ -101,7 +101,7 @@ def _start(run: PlannedRun, threads: int, gpu: str | None) -> _Child:
     if run.is_started:
         command += ["--resume", str(run.folder)]
     else:
-        run.config_file.write_text(run.config.dump(), encoding="utf-8")
+        replace_text(run.config_file, run.config.dump())
         command += [str(run.config_file), "--output_dir", str(run.folder)]
     # The child inherits the lock with the log, and holds it for as long as it lives, whatever becomes of this process.
     with _locked_log(run) as log:

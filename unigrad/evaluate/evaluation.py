@@ -26,7 +26,7 @@ from unigrad.evaluate.schemas import SHOWN
 from unigrad.evaluate.suites import Benchmark, Suite, requested
 from unigrad.evaluate.table import show, show_exclusive
 from unigrad.files import replace_json
-from unigrad.live import table_console
+from unigrad.live import LiveConsole, table_console
 from unigrad.types import NoBox
 from unigrad.verify import Submission, Verifier, VerifierScorer
 from unigrad.versions import changed, environment
@@ -75,12 +75,15 @@ def evaluate(
     Raises ConfigError on anything that is wrong with the input, before a completion is sampled.
     """
     out = out or default_folder(model, suite)
-    say = Console(stderr=True, highlight=False)
+    say = LiveConsole(stderr=True)
     try:
         return _evaluate(model, requested(suite), protocol, out, data, rescore, against, say)
     except KeyboardInterrupt:
         say.print("stopped; what is complete is kept, and the same command goes on", markup=False, soft_wrap=True)
         return 130
+    except OSError as error:
+        say.print(f"unigrad: error: {one_line(error)}; the same command goes on", markup=False, soft_wrap=True)
+        return 1
 
 
 def _evaluate(
@@ -246,8 +249,9 @@ def _sample(
     """Sample what is missing. Returns an exit code, 0 where nothing is missing any more."""
     import torch
 
-    (out / "completions").mkdir(exist_ok=True)
+    # The settings first: by them a folder is known as an evaluation's, whenever this is killed.
     replace_json(out / files.SETTINGS_FILE, settings)
+    (out / "completions").mkdir(exist_ok=True)
     try:
         with Verifier(no_box=protocol.judged_by) as verifier:
             _sample_all(work, verifier, model_label(settings["model"]), say)
@@ -258,7 +262,7 @@ def _sample(
             markup=False, soft_wrap=True,
         )  # fmt: skip
         return 1
-    except (FloatingPointError, OSError) as error:
+    except FloatingPointError as error:
         line = one_line(error)
         say.print(f"unigrad: error: {line}; the same command goes on", markup=False, soft_wrap=True)
         return 1

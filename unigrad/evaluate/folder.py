@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
+from unigrad import files
 from unigrad.errors import ConfigError
 from unigrad.evaluate.schemas import SETTINGS
-from unigrad.files import check_folder, lock, read_json
+from unigrad.files import check_folder, read_json
 
 SETTINGS_FILE = "settings.json"
 RESULTS_FILE = "results.json"
@@ -53,15 +52,6 @@ def read_results(folder: Path, schema: TypeAdapter[Any]) -> dict[str, Any]:
     return results
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> AbstractContextManager[None]:
     """Raises ConfigError where another process evaluates into this folder."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            lock(handle)
-        except BlockingIOError:
-            raise ConfigError(f"another process evaluates into {folder}; wait for its end or give --out") from None
-        yield
-    finally:
-        os.close(handle)
+    return files.locked(folder, f"another process evaluates into {folder}; wait for its end or give --out")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
-from unigrad.errors import ConfigError
+from unigrad.errors import ConfigError, one_line
 from unigrad.files import check_folder, replace_text
+from unigrad.live import LiveConsole
 from unigrad.report.evaluations import Evaluation, find_evaluations
 from unigrad.report.needs import check_installed
 from unigrad.report.runs import Run, find_runs, gather
@@ -33,11 +32,15 @@ def report(paths: Sequence[Path], out: Path, max_megabytes: float) -> int:
     evaluations = find_evaluations(paths)
     evaluated = {evaluation.folder.resolve() for evaluation in evaluations}
     runs = find_runs([path for path in paths if path.resolve() not in evaluated])
-    console = Console(highlight=False)
+    console = LiveConsole()
     for run in runs:
         if not run.lines:
             console.print(f"{run.folder}: no metrics yet", markup=False, soft_wrap=True)
-    _write(runs, evaluations, out, round(max_megabytes * 1e6))
+    try:
+        _write(runs, evaluations, out, round(max_megabytes * 1e6))
+    except OSError as error:
+        console.print(f"unigrad: error: {one_line(error)}", markup=False, soft_wrap=True)
+        return 1
     console.print(
         f"written: {out} ({out.stat().st_size / 1e6:.1f} MB), {out.with_suffix('')}/", markup=False, soft_wrap=True
     )

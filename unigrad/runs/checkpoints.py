@@ -30,8 +30,8 @@ class NoSpace(OSError):
 def write_atomically(target: Path, write: Callable[[Path], None], expected_bytes: int) -> None:
     """Let `write` fill a temporary folder beside `target`, sync it to the disk, then rename it to `target`.
 
-    A kill at any moment leaves `target` as it was. Raises NoSpace if less than `expected_bytes` are free, or the disk
-    fills up meanwhile, and OSError where `target` is something else than a folder.
+    A kill at any moment leaves `target` whole, old or new, or, between the two, absent. Raises NoSpace if less than
+    `expected_bytes` are free, or the disk fills up meanwhile, and OSError where `target` is no folder.
     """
     if target.exists() and not target.is_dir():
         raise FileExistsError(f"{target} is a file, where a folder is to be saved")
@@ -49,14 +49,14 @@ def write_atomically(target: Path, write: Callable[[Path], None], expected_bytes
             if path.is_file():
                 _sync(path)
         _sync(temporary)
-        # Renamed first: nothing half deleted stands under the target's name.
-        old = target.with_name(f".{target.name}.old.partial")
-        _remove(old)
+        # Moved away first: a kill within the deletion must not leave half of it under its name.
+        replaced = target.with_name(f".{target.name}.replaced.partial")
+        _remove(replaced)
         if target.exists():
-            target.rename(old)
+            target.rename(replaced)
         temporary.rename(target)
         _sync(target.parent)
-        _remove(old)
+        _remove(replaced)
     except Exception as error:
         _remove(temporary)
         if is_disk_full(error):

@@ -23,15 +23,15 @@ class Records:
         self._run = run
         (run / ROLLOUTS_FOLDER).mkdir(parents=True, exist_ok=True)
         _forget_from(run / METRICS_FILE, first_step)
-        self._metrics = (run / METRICS_FILE).open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run / TENSORBOARD_FOLDER), purge_step=first_step) if tensorboard else None
         self._wandb = wandb
 
     def metrics(self, metrics: Mapping[str, float | int]) -> None:
         """One object, one line; a non-finite number is written as null, since JSON has none."""
         line = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
-        self._metrics.write(json.dumps(line) + "\n")
-        self._metrics.flush()
+        # Opened for each: what a full disk did not take must not be tried again as the file is closed at the run's end.
+        with (self._run / METRICS_FILE).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
         if self._board:
             for key, value in metrics.items():
                 if key != Metric.STEP:
@@ -45,7 +45,6 @@ class Records:
         write_rollouts(rollouts_file(self._run, step), lines)
 
     def close(self) -> None:
-        self._metrics.close()
         if self._board:
             self._board.close()
         if self._wandb:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from unigrad.files import Count, Flag, Number, Text, Whole, checked, json_lines
+from unigrad.files import Count, Flag, Number, Text, Whole, checked, json_lines, replacing
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +96,8 @@ class Question:
 
 def write_rollouts(path: Path, lines: Iterable[RolloutLine]) -> None:
     """Replaced whole: what an earlier attempt at this step left goes."""
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as file:
+    with replacing(path) as file:
         file.writelines(line.as_json() + "\n" for line in lines)
-    partial.replace(path)
 
 
 def questions(path: Path) -> Iterator[Question]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from unigrad.config import RESUMABLE_CHANGES, Config, changed_keys, load_config
 from unigrad.errors import ConfigError
+from unigrad.files import locked
 from unigrad.hybrid import method
 from unigrad.runs.checkpoints import checkpoint_folders, checkpoints, damage
 from unigrad.runs.checksums import CHECKSUMS_FILE, is_sealed
@@ -20,6 +22,11 @@ class Claim:
     step: int = 0
     checkpoint: Path | None = None
     notes: tuple[str, ...] = ()
+
+
+def claimed(folder: Path) -> AbstractContextManager[None]:
+    """The folder is this process's alone. Raises ConfigError where another process trains there."""
+    return locked(folder, f"another process trains in {folder}; wait for its end or give another --output_dir")
 
 
 def fresh(config: Config, folder: Path) -> Claim:
@@ -82,7 +89,7 @@ def without(folder: Path, broken: Path) -> str:
 
 def last_good(folder: Path) -> str:
     """What can be gone on with, in words."""
-    found = checkpoints(folder)
+    found = checkpoints(folder) if folder.is_dir() else []
     if not found:
         return "no checkpoint was complete yet"
     return f"the last good checkpoint is {found[-1][1]}; go on from there with: unigrad train --resume {folder}"

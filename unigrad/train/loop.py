@@ -167,6 +167,8 @@ class Loop:
             lambda folder: self.step.policy.save_pretrained(folder, dtype),
             self._weight_bytes() + 2**20,
         )
+        # What a kill left between the last checkpoint and its pruning, or within either.
+        prune(self.run, self.step.config.train.save_total_limit, RunMetrics(self.run).best_step)
 
     def _weight_bytes(self) -> int:
         return sum(p.numel() * p.element_size() for p in self.step.policy.model.parameters())

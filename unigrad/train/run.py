@@ -11,6 +11,7 @@ from unigrad.config import Config
 from unigrad.data import prompt_template
 from unigrad.data.tiny import model_source
 from unigrad.errors import ConfigError, RewardError, UserCodeError, one_line
+from unigrad.live import LiveConsole
 from unigrad.plan import plan_lines
 from unigrad.policy import find_architecture
 from unigrad.policy.transformers_api import hide_progress_bars
@@ -27,7 +28,7 @@ from unigrad.runs.metrics import RunMetrics
 from unigrad.runs.records import Records
 from unigrad.runs.weights_and_biases import WandbRun, check_installed
 from unigrad.train.build import Build, check_lengths, checked_objectives
-from unigrad.train.claim import Claim, fresh, last_good, resume_point, without
+from unigrad.train.claim import Claim, claimed, fresh, last_good, resume_point, without
 from unigrad.train.loop import Loop
 from unigrad.train.progress import Display
 from unigrad.verify.kept import KeptVerdicts
@@ -39,18 +40,29 @@ def run(config: Config, *, resume: Path | None = None, dry_run: bool = False) ->
 
     Raises ConfigError on anything that is wrong with the input, before the run's folder is touched.
     """
-    console = Console(highlight=False)
+    console = LiveConsole()
     # Its bars over the shards of each checkpoint would tear ours apart.
     hide_progress_bars()
     folder = resume or Path(config.output_dir)
-    claim = resume_point(config, folder) if resume else fresh(config, folder)
-    resumed = claim.checkpoint
-    for line in claim.notes:
-        console.print(line, markup=False, soft_wrap=True)
-    if config.train.wandb:
-        check_installed()
-    kept = KeptVerdicts()
+    try:
+        return _run(config, folder, resume is not None, dry_run, console)
+    # Also what the records raise as they are closed: a disk that is full is so still.
+    except (OSError, FloatingPointError, RewardError) as error:
+        console.print(f"unigrad: error: {one_line(error)}; {last_good(folder)}", markup=False, soft_wrap=True)
+        return 1
+
+
+def _run(config: Config, folder: Path, resume: bool, dry_run: bool, console: Console) -> int:
     with ExitStack() as stack:
+        if resume:
+            stack.enter_context(claimed(folder))
+        claim = resume_point(config, folder) if resume else fresh(config, folder)
+        resumed = claim.checkpoint
+        for line in claim.notes:
+            console.print(line, markup=False, soft_wrap=True)
+        if config.train.wandb:
+            check_installed()
+        kept = KeptVerdicts()
         try:
             if resume:
                 kept.read(folder / VERDICTS_FILE)
@@ -66,11 +78,15 @@ def run(config: Config, *, resume: Path | None = None, dry_run: bool = False) ->
         if dry_run:
             console.print("dry run: everything checks; nothing was written", markup=False)
             return 0
+        if not resume:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(claimed(folder))
+            # Another process may have begun while the pieces of this one were built.
+            fresh(config, folder)
         try:
             return _train(config, loop, claim, kept, stack, console)
-        except (OSError, FloatingPointError, RewardError) as error:
-            console.print(f"unigrad: error: {one_line(error)}; {last_good(folder)}", markup=False, soft_wrap=True)
-            return 1
+        except (OSError, FloatingPointError, RewardError):
+            raise
         except Exception as error:
             # It is shown with its traceback; this is to be the last line of that.
             shown = error.__cause__ if isinstance(error, UserCodeError) and error.__cause__ else error
@@ -103,7 +119,6 @@ def show_plan(config: Config) -> int:
 def _train(config: Config, loop: Loop, claim: Claim, kept: KeptVerdicts, stack: ExitStack, console: Console) -> int:
     folder, last_step = loop.run, claim.step
     wandb = WandbRun(folder, config) if config.train.wandb else None
-    folder.mkdir(parents=True, exist_ok=True)
     write_origin(folder, config)
     write_inputs(folder, loop.inputs)
     set_aside(folder, after=last_step)

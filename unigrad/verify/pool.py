@@ -20,10 +20,21 @@ from unigrad.types import Reason
 
 START_SECONDS = 120.0
 """A worker that is not ready by then (slow disks) is taken for broken."""
+KILLED = "killed"
+"""What a worker replies where its child was killed by another (see `worker`)."""
 SILENCE, SILENCE_SECONDS = 100.0, 60.0
 """Times the limit, and seconds at least, on the clock: a worker that has not replied by then sleeps. It ends a check
 itself, by calls and by processor time (about ten times the limit at most), so that a busy machine makes no right answer
 wrong."""
+
+
+LOSSES = 10
+"""So often in a row may a process be lost to something that is not the check's doing, such as the system's killer for
+want of memory, before that is an error."""
+
+
+class _Lost(Exception):
+    """The process is gone, or its child was killed, and not by a limit of ours. Says how."""
 
 
 class Worker:
@@ -35,31 +46,49 @@ class Worker:
         self._ready = False
 
     def check(self, extracted: str, gold: str) -> Reason:
-        """Two answers in LaTeX compared. RuntimeError where no worker can start."""
-        for _ in range(2):  # a process may die of another's doing (no memory left): only a second death is the input's
-            process = self._ready_process()
-            reason = self._ask(process, json.dumps([extracted, gold, self._timeout_seconds]))
+        """Two answers in LaTeX compared. RuntimeError where no worker can start, or each is killed."""
+        question = json.dumps([extracted, gold, self._timeout_seconds])
+        deaths = losses = 0
+        while deaths < 2:  # once it may be another's doing (a process that sleeps): only a second death is the input's
+            try:
+                reason = self._ask(self._ready_process(), question)
+            except _Lost as lost:
+                losses += 1
+                if losses == LOSSES:
+                    raise RuntimeError(
+                        f"the verifier's worker process was lost {losses} times in a row ({lost}): does the memory run "
+                        "out, or does something kill it?"
+                    ) from lost
+                continue
             if reason is not None:
                 return reason
+            deaths += 1
         return Reason.UNPARSEABLE
 
-    def close(self) -> None:
-        """Kills the process, if there is one, and its child."""
+    def close(self) -> int:
+        """Kills the process, if there is one, and its child. Returns how it ended, as `Popen.returncode` says it."""
         process, self._process, self._ready = self._process, None, False
-        if process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()  # waits for its end and closes the pipes
+        if process is None:
+            return 0
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(BrokenPipeError), process:  # closes the pipes, also where a question is stuck in one
+            pass
+        return process.wait()
 
     def _ask(self, process: subprocess.Popen[bytes], question: str) -> Reason | None:
-        """None where the process, or the child that it checks with, died of no limit or fell silent."""
+        """None where the child that it checks with died of itself, or nothing was heard."""
         try:
             _pipe(process.stdin).write(question.encode("ascii") + b"\n")
             _pipe(process.stdin).flush()
             reply = _reply(process, max(SILENCE_SECONDS, SILENCE * self._timeout_seconds))
-        except (TimeoutError, EOFError, BrokenPipeError):
+        except TimeoutError:
             self.close()
             return None
+        except (EOFError, BrokenPipeError):
+            raise _Lost(f"{_words(self.close())} during a check") from None
+        if reply == KILLED:
+            raise _Lost("its child was killed by SIGKILL during a check")
         return None if reply is None else Reason(reply)
 
     def _ready_process(self) -> subprocess.Popen[bytes]:
@@ -68,9 +97,18 @@ class Worker:
         if not self._ready:
             try:
                 _reply(self._process, START_SECONDS)
-            except (EOFError, TimeoutError) as error:
+            except TimeoutError:
                 self.close()
-                raise RuntimeError("the verifier's worker process does not start: is math-verify installed?") from error
+                raise RuntimeError(
+                    f"the verifier's worker process does not start: it was not ready after {START_SECONDS:.0f} seconds"
+                ) from None
+            except EOFError:
+                code = self.close()
+                if code < 0:
+                    raise _Lost(f"{_words(code)} as it started") from None
+                raise RuntimeError(
+                    f"the verifier's worker process does not start: {_words(code)}; is math-verify installed?"
+                ) from None
             self._ready = True
         return self._process
 
@@ -97,6 +135,13 @@ def _reply(process: subprocess.Popen[bytes], seconds: float) -> str | None:
         raise EOFError
     reply: str | None = json.loads(line)
     return reply
+
+
+def _words(code: int) -> str:
+    """How a process ended."""
+    if code >= 0:
+        return f"it ended with exit code {code}"
+    return f"it was killed by {signal.Signals(-code).name}"
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:

@@ -98,7 +98,7 @@ def main() -> None:
         if reason == "timed out":
             child = _fork(judge, replies)
             reason = child.ask([extracted, gold, seconds, "counted"])
-        if reason is None or reason == "timed out":
+        if reason in (None, "timed out", "killed"):
             child = None
         _send(replies, reason)
 
@@ -110,7 +110,7 @@ class _Child:
     """Both ways: questions to it, replies from it."""
 
     def ask(self, question: list[str | float]) -> str | None:
-        """Its reply; "timed out" where it died of a limit, None where it died of something else."""
+        """Its reply; "timed out" where it died of a limit, "killed" of SIGKILL, which none sends, None of all else."""
         try:
             _send(self.pipe, question)
             line = self.pipe.readline()
@@ -120,7 +120,8 @@ class _Child:
             reason: str = json.loads(line)
             return reason
         _, status = os.waitpid(self.pid, 0)
-        return "timed out" if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF else None
+        ends = {signal.SIGPROF: "timed out", signal.SIGKILL: "killed"}
+        return ends.get(signal.Signals(os.WTERMSIG(status))) if os.WIFSIGNALED(status) else None
 
 
 def _fork(judge: Callable[[str, str], str], replies: TextIO) -> _Child:

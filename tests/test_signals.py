@@ -25,6 +25,25 @@ def test_a_first_signal_is_noted_and_a_second_acts_as_usual(number: signal.Signa
         signal.signal(number, before)
 
 
+def test_a_terminal_that_closes_may_say_so_twice() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    with stop_signals(second_acts=True) as received:
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+    assert received == [signal.SIGHUP, signal.SIGHUP]
+    assert signal.getsignal(signal.SIGHUP) == before
+
+
+def test_nohup_is_heeded() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_signals(second_acts=True) as received:
+            signal.raise_signal(signal.SIGHUP)
+        assert received == []
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_off_the_main_thread_nothing_is_listened_to() -> None:
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     seen: list[object] = []

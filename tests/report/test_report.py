@@ -132,6 +132,35 @@ def test_texts_of_models_and_names_of_folders_never_become_markup(tmp_path: Path
     assert len(scripts) == 2 + 4
 
 
+def test_no_name_in_a_file_becomes_markup(tmp_path: Path) -> None:
+    """Ids and metrics, and of an evaluation its folder, its model and its benchmarks."""
+    run, evaluation = tmp_path / "run", tmp_path / NASTY.replace("/", "")
+    write_config(run, method__name="hpt")
+    accuracies = {f"eval/{NASTY}/accuracy": 0.4, f"eval/{NASTY}/level_3": 0.4, NASTY: 1.0}
+    write_metrics(run, [metrics(0, accuracy=0.2) | accuracies, metrics(1) | accuracies])
+    write_rollouts(run, 1, rollout_lines(NASTY, 3, (1, 0), verdict=NASTY, kind=NASTY))
+    out = [
+        "--suite",
+        "tiny",
+        "--limit",
+        "2",
+        "--samples",
+        "2",
+        "--max-completion-length",
+        "8",
+        "--out",
+        str(evaluation),
+    ]
+    assert main(["evaluate", "tiny", *out]) == 0
+    results = evaluation / "results.json"
+    data = results.read_text(encoding="utf-8").replace('"tiny"', json.dumps(NASTY))
+    results.write_text(data, encoding="utf-8")
+    page = reported(tmp_path / "page.html", run, evaluation)
+    assert [tag for tag, _ in page.elements].count("img") == 0
+    assert [name for _, attributes in page.elements for name in attributes if name.startswith("on")] == []
+    assert NASTY in page.text
+
+
 def test_an_unfinished_run(tmp_path: Path) -> None:
     """No final/, a torn last line, and the newest step's rollouts not there yet."""
     write_config(tmp_path / "run", method__name="hpt")

@@ -163,7 +163,7 @@ def metrics_so_far(run: Path) -> list[str]:
     return (run / "metrics.jsonl").read_text().splitlines()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stop_signal_finishes_the_step_saves_and_says_how_to_go_on(
     number: signal.Signals, unstopped: Path, tmp_path: Path
 ) -> None:
@@ -176,6 +176,20 @@ def test_a_stop_signal_finishes_the_step_saves_and_says_how_to_go_on(
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 128 + number
     assert f"go on with: unigrad train --resume {run}" in output
+    stopped_at = metrics(run)[-1]["step"]
+    assert (run / f"checkpoint-{stopped_at}").is_dir()
+    finish(resume(run))
+    assert all(torch.equal(tensor, weights(run)[name]) for name, tensor in weights(unstopped).items())
+
+
+def test_a_run_whose_terminal_is_gone_saves_and_ends(unstopped: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with subprocess.Popen(program(command(run, train__save_steps=0)), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while "step 1/6" not in (line := process.stdout.readline()):
+            assert line
+        process.stdout.close()
+        assert process.wait(120) == 128 + signal.SIGHUP
     stopped_at = metrics(run)[-1]["step"]
     assert (run / f"checkpoint-{stopped_at}").is_dir()
     finish(resume(run))

@@ -18,7 +18,7 @@ import pytest
 
 from unigrad.types import Reason
 from unigrad.verify import Submission, Verifier
-from unigrad.verify.pool import Worker
+from unigrad.verify.pool import LOSSES, Worker
 
 ROOT = Path(__file__).resolve().parents[2]
 TOWER = "9^{9^{9^9}}"
@@ -140,6 +140,59 @@ def test_a_worker_that_cannot_start_is_an_error_not_a_verdict(monkeypatch: pytes
     worker = Worker(timeout_seconds=1.0)
     with pytest.raises(RuntimeError, match="does not start"):
         worker.check(*SQUARE)
+
+
+def _killed_at_each_start(worker: Worker, times: int) -> threading.Thread:
+    """Kills the worker as soon as it runs, so many times."""
+
+    def kill() -> None:
+        killed: set[int] = set()
+        while len(killed) < times:
+            process = worker._process
+            if process is not None and process.pid not in killed:
+                process.kill()
+                killed.add(process.pid)
+            time.sleep(0.002)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    return thread
+
+
+def test_a_worker_killed_as_it_starts_is_started_again() -> None:
+    worker = Worker(timeout_seconds=1.0)
+    killer = _killed_at_each_start(worker, 3)
+    assert worker.check(*SQUARE) is Reason.RIGHT
+    killer.join()
+    worker.close()
+
+
+def test_a_worker_killed_at_each_start_is_an_error_that_says_so() -> None:
+    worker = Worker(timeout_seconds=1.0)
+    killer = _killed_at_each_start(worker, LOSSES)
+    with pytest.raises(RuntimeError, match=f"lost {LOSSES} times in a row .it was killed by SIGKILL as it started"):
+        worker.check(*SQUARE)
+    killer.join()
+
+
+def test_kills_leave_no_descriptor_and_no_zombie() -> None:
+    if sys.platform != "linux":
+        pytest.skip("descriptors are counted in /proc")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    worker = Worker(timeout_seconds=1.0)
+    for _ in range(3):
+        _child(worker).kill()
+        assert worker.check(*SQUARE) is Reason.RIGHT
+    process = _process(worker)
+    assert len(process.children()) == 1
+    worker.close()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert not process.is_running()
+
+
+def test_what_would_eat_the_memory_gets_a_verdict(worker: Worker) -> None:
+    for pair in (("(10^{10})!", "1"), (r"2^{10^{12}}+x", "x"), (r"\binom{10^{12}}{10^{9}}", "3")):
+        assert worker.check(*pair) in {Reason.TIMED_OUT, Reason.UNPARSEABLE, Reason.WRONG}
 
 
 def test_closing_ends_the_processes() -> None:

@@ -1,5 +1,5 @@
 /* Preloaded into a process: something happens at its k-th write (see faults.py). A write is whatever changes files:
-   bytes, names, folders, lengths. Pipes, terminals and sockets are left alone. */
+   bytes, names, folders, lengths, within the folder where it was when it was armed. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -7,7 +7,10 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -19,7 +22,9 @@ static long at;
 static int kind;
 static int armed;
 
-void fault_arm(long k, int what) { count = 0; at = k; kind = what; armed = 1; }
+static char root[4096];
+
+void fault_arm(long k, int what) { count = 0; at = k; kind = what; armed = getcwd(root, sizeof root) != NULL; }
 long fault_count(void) { return count; }
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
@@ -35,8 +40,14 @@ static int due(int takes_room, int may_be_halved) {
     return 0;
 }
 
-/* Not what is said, which goes to a file here. */
-static int is_file(int fd) { struct stat s; return armed && fd > 2 && fstat(fd, &s) == 0 && S_ISREG(s.st_mode); }
+static int within(const char *path) { return armed && (path[0] != '/' || strncmp(path, root, strlen(root)) == 0); }
+/* A file of the folder: not what is said, nor a pipe or a socket. */
+static int is_file(int fd) {
+    char link[64], path[PATH_MAX] = "";
+    if (!armed || fd <= 2) return 0;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    return readlink(link, path, sizeof path - 1) > 0 && path[0] == '/' && within(path);
+}
 static int halves(void) { return armed && kind == HALF && count == at; }
 
 ssize_t write(int fd, const void *bytes, size_t length) {
@@ -60,17 +71,17 @@ ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t offset) {
     }
     return REAL(pwrite64)(fd, bytes, length, offset);
 }
-int rename(const char *from, const char *to) { return due(1, 0) ? -1 : REAL(rename)(from, to); }
-int unlink(const char *path) { return due(0, 0) ? -1 : REAL(unlink)(path); }
-int unlinkat(int fd, const char *path, int flags) { return due(0, 0) ? -1 : REAL(unlinkat)(fd, path, flags); }
-int rmdir(const char *path) { return due(0, 0) ? -1 : REAL(rmdir)(path); }
-int mkdir(const char *path, mode_t mode) { return due(1, 0) ? -1 : REAL(mkdir)(path, mode); }
-int truncate64(const char *path, off64_t length) { return due(0, 0) ? -1 : REAL(truncate64)(path, length); }
-int ftruncate64(int fd, off64_t length) { return due(1, 0) ? -1 : REAL(ftruncate64)(fd, length); }
-int fsync(int fd) { return due(1, 0) ? -1 : REAL(fsync)(fd); }
+int rename(const char *from, const char *to) { return within(to) && due(1, 0) ? -1 : REAL(rename)(from, to); }
+int unlink(const char *path) { return within(path) && due(0, 0) ? -1 : REAL(unlink)(path); }
+int unlinkat(int fd, const char *path, int flags) { return within(path) && due(0, 0) ? -1 : REAL(unlinkat)(fd, path, flags); }
+int rmdir(const char *path) { return within(path) && due(0, 0) ? -1 : REAL(rmdir)(path); }
+int mkdir(const char *path, mode_t mode) { return within(path) && due(1, 0) ? -1 : REAL(mkdir)(path, mode); }
+int truncate64(const char *path, off64_t length) { return within(path) && due(0, 0) ? -1 : REAL(truncate64)(path, length); }
+int ftruncate64(int fd, off64_t length) { return is_file(fd) && due(1, 0) ? -1 : REAL(ftruncate64)(fd, length); }
+int fsync(int fd) { return armed && due(1, 0) ? -1 : REAL(fsync)(fd); }
 
 static int opened(const char *path, int flags, mode_t mode) {
-    if ((flags & (O_CREAT | O_TRUNC)) && due(flags & O_CREAT, 0)) return -1;
+    if ((flags & (O_CREAT | O_TRUNC)) && within(path) && due(flags & O_CREAT, 0)) return -1;
     return REAL(open64)(path, flags, mode);
 }
 static mode_t mode_of(int flags, va_list more) { return flags & (O_CREAT | O_TMPFILE) ? va_arg(more, mode_t) : 0; }

@@ -1,5 +1,5 @@
-"""Text files that a kill or a full disk may fall into: replaced whole, and read as far as they are whole; what stands in
-them, checked as it is read, so that a damaged file is one line that says where; and locks."""
+"""Text files that a kill or a full disk may fall into: replaced whole, and read as far as they are whole; what stands
+in them, checked as it is read, so that a damaged file is one line that says where; and locks."""
 
 from __future__ import annotations
 

@@ -439,3 +439,24 @@ def test_a_group_is_averaged_as_the_first_of_its_own_terms() -> None:
     assert [(term.algorithm.aggregation, term.algorithm.defaults()["constant_length"]) for term in shared] == [
         ("constant", 7)
     ] * 2
+
+
+def test_the_first_terms_coefficient_counts_also_where_a_question_falls_back() -> None:
+    on_policy, sft = terms(RL, SFT)
+    doubled = Objective(gate=gate("switch"), terms=(replace(on_policy, coefficient=2.0), sft))
+    assert [each.alpha for each in decide([SOLVED_IN_PART, NO_DEMONSTRATION], doubled)] == [2.0, 2.0]
+
+
+def test_no_more_rollouts_are_solved_than_there_are() -> None:
+    late = Objective(gate=gate("table", table=[(0, 1), (0, 1), (1, 0)]), terms=terms(RL, SFT))
+    assert late.training(1) == late.terms[1:]
+    assert late.training(2) == late.terms
+
+
+def test_a_demonstration_is_a_peer_where_any_of_its_groups_terms_trains_on_it() -> None:
+    luffy = algorithm("luffy", normalise_std=False)
+    three = terms(RL.with_options(normalise_std=False), luffy, algorithm("srft", normalise_std=False))
+    objective = Objective(gate=gate("table", table=[(1, 1, 0)]), terms=three)
+    rows = mix_decided([SOLVED_NEVER], decide([SOLVED_NEVER], objective), objective).rows
+    # Two failures and a right demonstration: mean 1/3.
+    assert [row.advantage for row in rows] == pytest.approx([-1 / 3, -1 / 3, 2 / 3], abs=1e-12)

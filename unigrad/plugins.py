@@ -7,12 +7,15 @@ import importlib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import TypeVar
 
 from unigrad.errors import ConfigError, UserCodeError, nearest
 
 T = TypeVar("T")
+
+_packages: set[str] = set()
+"""What the user's modules are of: the first part of their names."""
 
 
 def load_plugins(names: Sequence[str]) -> None:
@@ -49,6 +52,7 @@ def import_module(name: str, what: str) -> ModuleType:
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
+    _packages.add(name.partition(".")[0])
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -57,3 +61,12 @@ def import_module(name: str, what: str) -> ModuleType:
         raise UserCodeError from error
     except (Exception, SystemExit) as error:
         raise UserCodeError from error
+
+
+def theirs(error: BaseException) -> TracebackType | None:
+    """The error's traceback from the first line of a module of the user's on; None where it passed none."""
+    users = _packages - {__name__.partition(".")[0]}
+    trace = error.__traceback__
+    while trace and str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] not in users:
+        trace = trace.tb_next
+    return trace

@@ -124,6 +124,25 @@ def test_a_token_that_the_model_does_not_embed_is_refused_at_the_start(here: Pat
     assert not Path("run").exists()
 
 
+def test_an_end_that_the_model_does_not_embed_is_refused_where_nothing_is_demonstrated(here: Path) -> None:
+    answers_alone = (
+        "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %}<|end|>{% endif %}\n{% endfor %}"
+    )
+    make_model(here / "m", answers_alone, resize=False)
+    Path("bare.jsonl").write_text('{"problem": "1+1?", "answer": "2"}\n')
+    options = ("--model.name_or_path", "m", "--output_dir", "run", *OPTIONS, "--data.train", "bare.jsonl")
+    for more, what in (
+        ((), "the end of a completion"),
+        (("--data.end_of_turn", "</think>", "--data.prompt_template", "plain"), "data.end_of_turn"),
+    ):
+        _, error = train("tiny-grpo", *options, *more, "--dry-run", code=2)
+        assert f"unigrad: error: {what} holds the token '<" in error
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        assert main(["evaluate", "m", "--suite", "bare.jsonl", "--prompt-template", "chat", "--out", "out"]) == 2
+    assert "unigrad: error: bare: the end of a completion holds the token '<|end|>'" in said.getvalue()
+
+
 @pytest.mark.parametrize(
     ("chat_template", "said"),
     [

@@ -8,12 +8,16 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from unigrad.cli import main
+from unigrad.policy import Policy
+from unigrad.rollout import TorchEngine
+from unigrad.rollout.engines import ENGINES, register_engine
 from unigrad.runs.checksums import CHECKSUMS_FILE
 
 KEYS = {
@@ -184,6 +188,69 @@ def test_a_reward_function_that_raises_late_costs_no_finished_step(
     assert go_on(run)[0] == 0  # its fourth call is behind it
     assert outcome(options(whole, verify__reward_function="steady_judge.judge", **changes))[0] == 0
     assert same_weights(run, whole)
+
+
+ENGINE = """
+from unigrad.rollout import TorchEngine
+from unigrad.rollout.engines import register_engine
+
+class Breaking(TorchEngine):
+    calls = 0
+
+    def generate(self, *arguments):
+        Breaking.calls += 1
+        if Breaking.calls == 3:
+            raise KeyError("no such server")
+        return super().generate(*arguments)
+
+def build(policy, tokens):
+    return Breaking(policy.model, policy.tokenizer, max_concurrent_tokens=tokens)
+
+register_engine("breaking", build)
+"""
+
+
+def test_a_plugin_that_raises_late_shows_its_line_and_costs_no_finished_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("unigrad.rollout.engines.ENGINES", dict(ENGINES))
+    (tmp_path / "breaking_engine.py").write_text(ENGINE)
+    run = tmp_path / "run"
+    code, printed = outcome(
+        options(run, plugins="breaking_engine", rollout__engine="breaking", train__save_steps=0, data__eval="null")
+    )
+    assert code == 1
+    trace = printed[printed.index("Traceback") :].splitlines()
+    assert trace[1].endswith("in generate")
+    assert trace[2].strip() == 'raise KeyError("no such server")'
+    assert trace[-1].endswith(f"{run / 'checkpoint-2'}; go on from there with: unigrad train --resume {run}")
+    assert go_on(run)[0] == 0
+
+
+def test_what_nothing_expected_says_how_to_go_on_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("unigrad.rollout.engines.ENGINES", dict(ENGINES))
+
+    class Breaking(TorchEngine):
+        calls = 0
+
+        def generate(self, *arguments: Any) -> Any:
+            self.calls += 1
+            if self.calls == 2:
+                raise KeyError("lost")
+            return super().generate(*arguments)
+
+    def build(policy: Policy, tokens: int) -> TorchEngine:
+        return Breaking(policy.model, policy.tokenizer, max_concurrent_tokens=tokens)
+
+    register_engine("lost", build)
+    run = tmp_path / "run"
+    code, printed = outcome(options(run, rollout__engine="lost", train__save_steps=0, data__eval="null"))
+    assert code == 1
+    line = printed.splitlines()[-1]
+    assert line.startswith("unigrad: error: unexpected KeyError: 'lost' (traceback: ")
+    assert line.endswith(f"{run / 'checkpoint-1'}; go on from there with: unigrad train --resume {run}")
 
 
 def test_the_precision_of_the_trained_model_can_be_chosen_later(run: Path, whole: Path) -> None:

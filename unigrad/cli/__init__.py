@@ -17,6 +17,7 @@ from importlib import import_module
 from unigrad.cli.parser import Parser
 from unigrad.config.yaml_text import is_sound
 from unigrad.errors import ConfigError, UserCodeError, as_line, nearest, one_line, shortened
+from unigrad.plugins import theirs
 
 COMMANDS = {
     "train": "train a model: unigrad train [RECIPE] [--section.key VALUE ...]",
@@ -61,17 +62,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("unigrad: stopped\n")
         return 130
     except Exception as error:  # noqa: BLE001
+        if trace := theirs(error):
+            sys.stderr.write("".join(traceback.format_exception(type(error), error, trace)))
+            return 1
         sys.stderr.write(f"unigrad: error: {as_line(_unforeseen(error))}\n")
         return 1
 
 
 def _unforeseen(error: Exception) -> str:
-    """What to say of an error that nothing expected: a line, and the file that its traceback now lies in.
+    """What to say of an error that nothing expected: a line, the file that its traceback now lies in, and its notes.
 
     Of the operating system's errors the line says what and where; any other is a bug of ours or of what we stand on.
     """
     from unigrad.versions import untested
 
+    advice = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
     for line in untested():
         error.add_note(f"not tested with {line}")
     if isinstance(error, OSError) and error.strerror:
@@ -84,8 +89,8 @@ def _unforeseen(error: Exception) -> str:
         ) as file:
             file.write("".join(traceback.format_exception(error)))
     except OSError:  # no room for it
-        return what
-    return f"{shortened(what, 1000)} (traceback: {file.name})"
+        return what + advice
+    return f"{shortened(what, 1000)} (traceback: {file.name}){advice}"
 
 
 def _check_argument(argument: str) -> None:

@@ -15,7 +15,7 @@ from unigrad.errors import ConfigError
 from unigrad.evaluate.completions import BLOCK, Chunk, cut
 from unigrad.evaluate.protocol import AUTO, Protocol
 from unigrad.evaluate.suites import Benchmark
-from unigrad.policy import Policy, load_policy
+from unigrad.policy import END, Policy, load_policy
 from unigrad.rollout import Engine, Sampled, Sampling, roll_out
 from unigrad.rollout.engines import engine_builder
 from unigrad.types import Problem, Scorer
@@ -72,6 +72,8 @@ class BenchmarkSampler:
         for each in self._problems:
             policy.check_embedded(each.prompt_ids, f"{benchmark.name}: the prompt of problem {each.problem.id}")
         end = turn_of(self.template, policy.tokenizer).end_id
+        if end is not None:
+            policy.check_embedded([end], f"{benchmark.name}: {END}")
         self._sampling = Sampling(
             num_generations=samples,
             max_completion_length=protocol.longest_completion,

@@ -21,6 +21,9 @@ from unigrad.policy.logprobs import token_logprobs
 from unigrad.policy.saving import save_pretrained
 from unigrad.policy.value_head import ValueHead
 
+END = "the end of a completion"
+"""For `Policy.check_embedded`: one that is not embedded is never sampled, so that nothing would ever end."""
+
 # What a model is tried on where training mode must change nothing: enough tokens and seeds that noise cannot hide.
 _PROBE_ROWS, _PROBE_TOKENS, _PROBE_SEEDS = 2, 8, 4
 

@@ -16,7 +16,7 @@ from unigrad.data.tiny import model_source
 from unigrad.errors import ConfigError
 from unigrad.hybrid import Objective
 from unigrad.plan import longest_row
-from unigrad.policy import Policy, load_policy, transformers_api
+from unigrad.policy import END, Policy, load_policy, transformers_api
 from unigrad.rollout import Engine, Sampling
 from unigrad.rollout.engines import engine_builder, is_exact
 from unigrad.runs.checkpoints import Position
@@ -115,6 +115,7 @@ class Build:
         if turn.note:
             self._say(turn.note)
         if turn.end_id is not None:
+            policy.check_embedded([turn.end_id], "data.end_of_turn" if self.config.data.end_of_turn else END)
             # The engine reads it there, and so does whoever loads the trained model.
             policy.add_end(turn.end_id)
         return turn

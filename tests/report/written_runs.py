@@ -54,7 +54,7 @@ def write_metrics(run: Path, lines: Sequence[dict[str, Any]]) -> None:
 
 def metrics(step: int, reward: float = 0.5, accuracy: float | None = None) -> dict[str, Any]:
     line: dict[str, Any] = {
-        "step": step, "reward/mean": reward, "gate/offline_ratio": 1 - reward, "policy/entropy": 0.3,
+        "step": step, "reward/mean": reward, "gate/offline_ratio": min(1 - reward, 1.0), "policy/entropy": 0.3,
         "response/length_mean": 20.0, "tokens/generated": 100, "tokens/trained": 50, "time/step": 1.0,
     }  # fmt: skip
     if step == 0:

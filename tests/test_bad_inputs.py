@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,21 @@ from pydantic import TypeAdapter
 
 from unigrad.cli import main
 from unigrad.config import Config, load_config, read_yaml
+from unigrad.data import load_problems
+from unigrad.data.problems import LONGEST_TEXT
+from unigrad.data.tiny import MODEL_PATH
 from unigrad.errors import ConfigError
 from unigrad.evaluate.completions import Sample, append, read
 from unigrad.evaluate.folder import read_settings
 from unigrad.evaluate.schemas import SHOWN
 from unigrad.files import check_folder, checked, json_lines
 from unigrad.plugins import import_module
+from unigrad.policy import find_architecture, load_policy
 from unigrad.policy.model_files import check_model_files
+from unigrad.runs.folder import rollouts_files
 from unigrad.runs.metrics import read_metrics
 from unigrad.runs.rollouts import questions
+from unigrad.train.claim import fresh, resume_point
 from unigrad.types import Reason
 
 
@@ -52,6 +59,10 @@ def line_of(arguments: list[str], capsys: pytest.CaptureFixture[str], code: int 
         (["evaluate", "tiny", "--suite", "tiny", "--samples", "7000000000"], "above 0 and at most 1000000"),
         (["evaluate", "tiny", "--suite", "."], "--suite . is a folder"),
         (["report", "x", "--max-megabytes", "inf"], "must be above 0, and a number"),
+        (["train", "--output_dir", "long" * 80], "is too long a name"),
+        (["compare", "--out", "long" * 80], "is too long a name"),
+        (["evaluate", "tiny", "--suite", "tiny", "--out", "long" * 80], "is too long a name"),
+        (["train", "--data.prompt_template", "no placeholder " * 200, "--dry-run"], "no prompt template"),
     ],
 )  # fmt: skip
 def test_arguments(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,6 +142,31 @@ def test_folders_that_cannot_be(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.parametrize("name", ["rollouts", "tensorboard", "final"])
+@pytest.mark.parametrize("there", [Path.touch, lambda path: path.symlink_to(path)])
+def test_something_else_where_a_folder_of_the_run_is_to_be(
+    name: str, there: Callable[[Path], object], tmp_path: Path
+) -> None:
+    there(tmp_path / name)
+    with pytest.raises(ConfigError, match=f"^output_dir .*{name} is a file, where a folder of the run is to be"):
+        fresh(Config(), tmp_path)
+    with pytest.raises(ConfigError, match=f"^--resume .*{name} is a file, where a folder of the run is to be"):
+        resume_point(Config(), tmp_path)
+
+
+@pytest.mark.parametrize("field", ["id", "problem", "answer", "solution"])
+@pytest.mark.parametrize(
+    ("text", "message"), [("7" * (LONGEST_TEXT + 1), "has 1,000,001 characters; at most"), ("7\udfff", "half a char")]
+)
+def test_texts_that_no_model_reads(field: str, text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "set.jsonl"
+    row = {"problem": "What is 3 + 4?", "answer": "7", "solution": "It is 7."}
+    path.write_text(f"{json.dumps(row)}\n{json.dumps({**row, field: text})}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"set\.jsonl, line 2: .*{field}") as error:
+        load_problems(str(path))
+    assert message in str(error.value)
+
+
 METRICS: dict[str, Any] = {"step": 1, "policy/entropy": 0.5, "loss": None}
 DAMAGED_LINES = [b"7\n", b"null\n", b"[" * 50_000 + b"\n", b"\xff\xfe\n", b'{"step": 1\n{"step": 2}\n', b"text"]
 
@@ -163,8 +199,12 @@ def test_a_last_line_cut_off_is_left_out(tmp_path: Path) -> None:
 
 
 def test_a_folder_for_a_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot read"):
-        list(json_lines(tmp_path))
+    (tmp_path / "rollouts").touch()
+    with pytest.raises(ConfigError, match=r"^cannot read .*rollouts: Not a directory"):
+        rollouts_files(tmp_path)
+    for read_lines in (json_lines, read):
+        with pytest.raises(ConfigError, match=r"^cannot read .*: Is a directory"):
+            list(read_lines(tmp_path))
 
 
 ROLLOUT: dict[str, Any] = {
@@ -274,6 +314,12 @@ def test_results_of_an_evaluation(data: object) -> None:
         ("tokenizer_config.json", 5, "tokenizer_config.json is damaged"),
         ("model.safetensors.index.json", {"weight_map": [1]}, "weight_map"),
         ("adapter_config.json", {}, "holds an adapter"),
+        ("config.json", [1], "config.json is damaged: an object belongs there"),
+        ("config.json", {"num_key_value_heads": 0}, "damaged: num_key_value_heads = 0: "),
+        ("config.json", {"n_layer": 10**9}, "num_hidden_layers = 1000000000 are more parameters"),
+        ("config.json", {"n_embd": 0}, "damaged: n_embd = 0: "),
+        ("config.json", {"head_dim": -1}, "damaged: head_dim = -1: "),
+        ("config.json", {"sliding_window": "all"}, "damaged: sliding_window = 'all': "),
     ],
 )
 def test_model_folders(file: str, data: object, message: str, tmp_path: Path) -> None:
@@ -286,15 +332,53 @@ def test_model_folders(file: str, data: object, message: str, tmp_path: Path) ->
     assert message in str(error.value)
 
 
+def test_sizes_that_are_not_those_of_the_weights(tmp_path: Path) -> None:
+    shape = {"model_type": "gpt2", "vocab_size": 9, "n_embd": 8, "n_layer": 1, "n_head": 2}
+    (tmp_path / "model.safetensors").write_bytes(b"0" * 5000)
+    for sizes in ({"n_positions": 10**9}, {"n_positions": 4, "n_inner": 10**12}):
+        (tmp_path / "config.json").write_text(json.dumps({**shape, **sizes}), encoding="utf-8")
+        with pytest.raises(ValueError, match=r"parameters; the weights beside it have 5,000 bytes"):
+            find_architecture(str(tmp_path))
+        with pytest.raises(ValueError, match=r"parameters; the weights beside it have 5,000 bytes"):
+            load_policy(str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({**shape, "n_positions": 4}), encoding="utf-8")
+    assert find_architecture(str(tmp_path))[1] == "its folder"
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "config.json").write_text(json.dumps({**shape, "n_layer": 10**8}), encoding="utf-8")
+    with pytest.raises(ValueError, match="100000000 layers are more than a model has"):
+        find_architecture(str(tmp_path))
+
+
+def test_a_tokenizer_that_splits_no_text(tmp_path: Path) -> None:
+    shutil.copytree(MODEL_PATH, tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "tokenizer.json"
+    data = json.loads(file.read_text(encoding="utf-8"))
+    data["model"]["vocab"] = {}
+    file.write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(ValueError, match="has no tokenizer that loads"):
+        load_policy(str(tmp_path))
+
+
 def test_what_nothing_expected_is_a_line_and_a_traceback_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    line = line_of(["report", str(tmp_path / ("n" * 300))], capsys, code=1)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    line = line_of(["report", "run"], capsys, code=1)
     file = Path(line.rpartition("traceback: ")[2].strip(")\n"))
-    assert "File name too long" in line
+    assert "No such file or directory" in line
     assert "Traceback (most recent call last)" in file.read_text(encoding="utf-8")
+
+
+def test_a_name_that_no_file_can_have_is_a_line_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert "File name too long" in line_of(["report", str(tmp_path / ("n" * 300))], capsys, code=1)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_path_is_no_module() -> None:

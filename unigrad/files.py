@@ -30,6 +30,8 @@ Number = Annotated[float, Strict(), Field(ge=-1e38, le=1e38)]
 """A finite number that float32 holds, as curves are drawn of it."""
 Proportion = Annotated[float, Strict(), Field(ge=0, le=1)]
 Flag = Annotated[bool, Strict()]
+_NO_OBJECT = frozenset({"model_type", "dict_type", "mapping_type", "dataclass_type"})
+"""pydantic's kinds of error where something else than an object stands; its messages name a class of ours."""
 LONGEST_NAME, LONGEST_PATH = 255, 4095
 """Bytes, on every common file system."""
 
@@ -78,6 +80,14 @@ def read_text(path: Path) -> str:
         raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
 
 
+def opened(path: Path) -> IO[bytes]:
+    """Open to be read. Raises ConfigError where it may not be."""
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+
+
 def read_json(path: Path, schema: TypeAdapter[Any]) -> Any:
     """What a file of JSON holds, as it stands there. Raises ConfigError where that does not fit the schema."""
     data = _parsed(read_text(path), str(path))
@@ -95,21 +105,18 @@ def json_lines(path: Path) -> Iterator[dict[str, Any]]:
 
     Raises ConfigError on any other line that is no object, and where the file cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                where = f"{path}, line {number}"
-                try:
-                    value = _parsed(_decoded(line, where), where)
-                except ConfigError:
-                    if line.startswith(b"{") and not line.endswith(b"\n"):
-                        return
-                    raise
-                if not isinstance(value, dict):
-                    raise ConfigError(f"{where} is damaged: an object stands there, not {_kind(value)}")
-                yield value
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    with opened(path) as file:
+        for number, line in enumerate(file, start=1):
+            where = f"{path}, line {number}"
+            try:
+                value = _parsed(_decoded(line, where), where)
+            except ConfigError:
+                if line.startswith(b"{") and not line.endswith(b"\n"):
+                    return
+                raise
+            if not isinstance(value, dict):
+                raise ConfigError(f"{where} is damaged: an object belongs there, not {_kind(value)}")
+            yield value
 
 
 def checked(value: Any, schema: TypeAdapter[T], where: str, what: str = "it") -> T:
@@ -120,14 +127,24 @@ def checked(value: Any, schema: TypeAdapter[T], where: str, what: str = "it") ->
     try:
         return schema.validate_python(value)
     except ValidationError as errors:
-        lacking = [_place(each) for each in errors.errors() if each["type"] == "missing"]
+        lacking = [".".join(map(str, each["loc"])) for each in errors.errors() if each["type"] == "missing"]
         if lacking:
             raise ConfigError(f"{where}: {what} without {', '.join(lacking[:5])}") from None
         error = errors.errors()[0]
         message = error["msg"].removeprefix("Value error, ")
-        place = _place(error)
+        if error["type"] in _NO_OBJECT:
+            message = "an object belongs there"
+        place = _place(error["loc"], value)
         what = f"{place} = {shortened(repr(error['input']), 60)}: " if place else ""
         raise ConfigError(f"{where} is damaged: {what}{message[0].lower()}{message[1:]}") from None
+
+
+def is_file(path: Path) -> bool:
+    """As `Path.is_file`; a text that is no name of a file, such as one too long, is none either."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def check_folder(path: Path, what: str) -> None:
@@ -160,8 +177,15 @@ def _decoded(line: bytes, where: str) -> str:
         raise ConfigError(f"{where} is not UTF-8 text: {error.reason} at byte {error.start}") from None
 
 
-def _place(error: Any) -> str:
-    return ".".join(map(str, error["loc"]))
+def _place(location: tuple[int | str, ...], value: Any) -> str:
+    """Keys and indices, with dots. Pydantic's location also names the members of unions, which stand in no file."""
+    place = []
+    for part in location:
+        inside = value if isinstance(value, dict) else dict(enumerate(value)) if isinstance(value, list) else {}
+        if part in inside:
+            place.append(str(part))
+            value = inside[part]
+    return ".".join(place)
 
 
 def _kind(value: Any) -> str:

@@ -5,6 +5,7 @@ Nothing here imports torch before a command's input has been read, so that `--he
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -28,6 +29,13 @@ COMMANDS = {
 }
 
 
+OF_THE_SYSTEM = frozenset(
+    {
+        *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM),
+        *(errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+    }
+)
+"""Errors that say all there is to know: what a name, a disk or a permission does not allow."""
 LONGEST_ARGUMENT = 20_000
 """Characters; a prompt template may be a text of some pages."""
 
@@ -72,7 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _unforeseen(error: Exception) -> str:
     """What to say of an error that nothing expected: a line, the file that its traceback now lies in, and its notes.
 
-    Of the operating system's errors the line says what and where; any other is a bug of ours or of what we stand on.
+    Of the operating system's errors the line says what and where, and of most that is all; any other is a bug of ours
+    or of what we stand on.
     """
     from unigrad.versions import untested
 
@@ -81,6 +90,8 @@ def _unforeseen(error: Exception) -> str:
         error.add_note(f"not tested with {line}")
     if isinstance(error, OSError) and error.strerror:
         what = ": ".join(shortened(str(each), 200) for each in (error.strerror, error.filename) if each is not None)
+        if error.errno in OF_THE_SYSTEM and error.filename is not None:
+            return what
     else:
         what = f"unexpected {type(error).__name__}: {one_line(error)}"
     try:

@@ -10,6 +10,7 @@ from unigrad.config import Config
 from unigrad.config.keys import parse, validate
 from unigrad.config.recipes import recipe_plugins
 from unigrad.errors import ConfigError
+from unigrad.files import is_file
 from unigrad.plugins import load_plugins
 from unigrad.runs.folder import CONFIG_FILE
 
@@ -34,4 +35,4 @@ def recipe_or_run(argument: str) -> Path | None:
     """A recipe's file, or the configuration of a run's folder."""
     path = Path(argument)
     file = path if path.suffix in (".yaml", ".yml") else path / CONFIG_FILE
-    return file if file.is_file() else None
+    return file if is_file(file) else None

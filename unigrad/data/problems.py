@@ -36,6 +36,9 @@ CONVENTIONAL_COLUMNS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """For each field of a Problem the columns that may hold it: in a row, the first that is not empty. A dot descends."""
 
+LONGEST_TEXT = 10**6
+"""Characters of a problem, an answer or a demonstration: far more than a model reads, and still split into tokens in
+seconds."""
 _ABSENT = object()
 _CALCULATOR_ANNOTATION = re.compile(r"<<[^<>]*>>")
 _NUMBER_WITH_COMMAS = re.compile(r"-?\$?\d[\d,]*(\.\d+)?")
@@ -94,12 +97,24 @@ def load_problems(
         ]
     first_seen = dict[str, str]()
     for problem, row in zip(problems, rows, strict=True):
-        if any("\ud800" <= each <= "\udfff" for each in problem.id + problem.problem):
-            raise ValueError(f"{row.where}: half a character (a lone surrogate) is in the id or the problem")
+        _check_texts(problem, row)
         if problem.id in first_seen:
             raise ValueError(f"{row.where}: the id {problem.id!r} is already that of {first_seen[problem.id]}")
         first_seen[problem.id] = row.where
     return problems
+
+
+def _check_texts(problem: Problem, row: Row) -> None:
+    for what, text in (
+        ("id", problem.id),
+        ("problem", problem.problem),
+        ("answer", problem.answer),
+        ("solution", problem.solution or ""),
+    ):
+        if len(text) > LONGEST_TEXT:
+            raise ValueError(f"{row.where}: the {what} has {len(text):,} characters; at most {LONGEST_TEXT:,}")
+        if any("\ud800" <= each <= "\udfff" for each in text):
+            raise ValueError(f"{row.where}: half a character (a lone surrogate) is in the {what}")
 
 
 def _columns_of(field: str, named: Mapping[str, str | None], rows: Sequence[Row], source: str) -> tuple[str, ...]:

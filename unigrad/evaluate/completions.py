@@ -17,7 +17,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from unigrad.errors import ConfigError
-from unigrad.files import Count, Flag, Text, checked
+from unigrad.files import Count, Flag, Text, checked, opened
 from unigrad.types import Reason, Verdict
 
 BLOCK = 32
@@ -80,12 +80,12 @@ def cut(problems: int, samples: int, rows: int) -> list[Chunk]:
 def read(path: Path) -> Iterator[tuple[Sample, int]]:
     """The samples of a file, each with the offset of its end in bytes; a line that a kill cut off ends them.
 
-    Raises ConfigError on a line whose values are not what a sample's can be.
+    Raises ConfigError where the file cannot be read, and on a line whose values are not what a sample's can be.
     """
     if not path.exists():
         return
     end = 0
-    with path.open("rb") as lines:
+    with opened(path) as lines:
         for number, line in enumerate(lines, start=1):
             end += len(line)
             if not line.endswith(b"\n"):

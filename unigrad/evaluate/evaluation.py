@@ -59,6 +59,11 @@ class Task:
     def is_complete(self) -> bool:
         return len(written(self.path, self.ids, self.samples)[0]) == self.size
 
+    def check(self) -> None:
+        """Raises ConfigError where a completion is damaged; the first that is missing ends the reading."""
+        for _ in read(self.path):
+            pass
+
 
 def evaluate(
     model: str,
@@ -104,6 +109,8 @@ def _evaluate(
     settings = _settings(model, suites, protocol, tasks)
     if files.is_finished(out):
         files.read_results(out, SHOWN)
+        for task in tasks:
+            task.check()
     if before is not None and (files.has_completions(out) or files.is_finished(out)):
         _check_same(before, settings, out, rescore)
         # Rescored completions keep their model; everything else may have moved.

@@ -7,7 +7,7 @@ from pathlib import Path
 from unigrad.config import Config, load_config, read_yaml
 from unigrad.errors import ConfigError
 from unigrad.evaluate.protocol import AUTO, Protocol
-from unigrad.files import read_text
+from unigrad.files import is_file, read_text
 from unigrad.runs.folder import CONFIG_FILE, is_saved_model
 
 
@@ -37,10 +37,10 @@ def as_trained(protocol: Protocol, model: str) -> tuple[Protocol, str | None]:
 def config_file(model: str) -> Path | None:
     """The config.yaml of the run; None where `model` lies in no run."""
     folder = Path(model).expanduser().absolute()
-    if folder.is_file():
+    if is_file(folder):
         folder = folder.parent
     for each in (folder, folder.parent) if is_saved_model(folder) else (folder,):
-        if (each / CONFIG_FILE).is_file() and _is_ours(each / CONFIG_FILE):
+        if is_file(each / CONFIG_FILE) and _is_ours(each / CONFIG_FILE):
             return each / CONFIG_FILE
     return None
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from unigrad.errors import ConfigError
+from unigrad.policy.model_files import weights_size
 from unigrad.policy.transformers_api import rope_parameters, text_config
 
 FACTS_FILE = "architectures.json"
@@ -71,6 +73,17 @@ def skeleton(config: PreTrainedConfig) -> PreTrainedModel:
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
     return model
+
+
+def check_parameters(config: PreTrainedConfig, folder: Path) -> None:
+    """Raises ConfigError where `config` describes more parameters than the weights in the folder, if any, have bytes:
+    its sizes are not theirs, and to make them may be more than the machine can."""
+    described, size = sum(p.numel() for p in skeleton(config).parameters()), weights_size(folder)
+    if size and described > size:
+        raise ConfigError(
+            f"{folder / 'config.json'}: its sizes make {described:,} parameters; "
+            f"the weights beside it have {size:,} bytes"
+        )
 
 
 def bundled_architectures() -> dict[str, PreTrainedConfig]:

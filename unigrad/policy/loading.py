@@ -21,12 +21,14 @@ from transformers import (
 from unigrad.batch import Sequences, padded
 from unigrad.errors import nearest, one_line
 from unigrad.policy import transformers_api
-from unigrad.policy.architecture import bundled_architectures, override_rope
+from unigrad.policy.architecture import bundled_architectures, check_parameters, override_rope
 from unigrad.policy.model_files import check_model_files
 from unigrad.policy.policy import Policy, TokenStatistics
 from unigrad.versions import warn_of_untested
 
 DEVICES = ("cuda", "mps", "cpu")
+_ANY_TEXT = "Is 1 + 1 = 2?"
+"""For a tokenizer to show that it can split one."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 logger = logging.getLogger(__name__)
@@ -106,6 +108,8 @@ def find_architecture(
             if source and "gguf_file" not in source:
                 check_model_files(Path(source["pretrained_model_name_or_path"]))
             config = AutoConfig.from_pretrained(**source) if source else _bundled(name_or_path)
+            if source and "gguf_file" not in source:
+                check_parameters(config, Path(source["pretrained_model_name_or_path"]))
     except ValueError:
         raise
     except Exception as error:
@@ -210,9 +214,13 @@ def _load(
     name: str, source: dict[str, Any], attn_implementation: str | None, rope: dict[str, Any]
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": attn_implementation}
-    if "gguf_file" not in source and Path(source["pretrained_model_name_or_path"]).is_dir():
-        check_model_files(Path(source["pretrained_model_name_or_path"]))
+    folder = Path(source["pretrained_model_name_or_path"])
+    whole = "gguf_file" not in source and folder.is_dir()
+    if whole:
+        check_model_files(folder)
     try:
+        if whole:
+            check_parameters(AutoConfig.from_pretrained(**source), folder)
         if "gguf_file" in source:
             options |= transformers_api.whole_gguf_weights()
         if any(value is not None for value in rope.values()):
@@ -238,6 +246,7 @@ def _load(
         logger.warning("%s: %d weights have no place in the model and are left out, such as %s", name, count, some)
     try:
         tokenizer = AutoTokenizer.from_pretrained(**source)
+        tokenizer(_ANY_TEXT)
     except Exception as error:
         raise ValueError(f"{name} has no tokenizer that loads, such as tokenizer.json: {one_line(error)}") from error
     return model, tokenizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, TypeAdapter
 
 from unigrad.errors import ConfigError
 from unigrad.files import Text, Whole, checked, read_json
@@ -22,12 +22,16 @@ class _Sizes(_Object):
     """Of a causal language model, by the names that nearly all have; one that leaves a size out has its default."""
 
     vocab_size: _Size = 1
-    hidden_size: _Size = 1
+    hidden_size: Annotated[_Size, Field(validation_alias=AliasChoices("hidden_size", "n_embd", "d_model"))] = 1
     intermediate_size: _Size | list[_Size] = 1
-    num_hidden_layers: _Size = 1
+    num_hidden_layers: Annotated[
+        _Size, Field(validation_alias=AliasChoices("num_hidden_layers", "n_layer", "n_layers", "num_layers"))
+    ] = 1
     num_attention_heads: _Size | list[_Size] = 1
     num_key_value_heads: _Size | list[_Size] | None = None
     max_position_embeddings: _Size = 1
+    head_dim: _Size | None = None
+    sliding_window: _Size | list[_Size | None] | None = None
     bos_token_id: _Ids = None
     eos_token_id: _Ids = None
     pad_token_id: _Ids = None
@@ -59,7 +63,14 @@ _FILES: dict[str, TypeAdapter[Any]] = {
     "model.safetensors.index.json": TypeAdapter(_Index),
     "pytorch_model.bin.index.json": TypeAdapter(_Index),
 }
+_MOST_LAYERS = 10_000
+"""A model is built layer by layer, even where none holds a weight."""
 _WEIGHTS = ("*.safetensors", "*.bin")
+
+
+def weights_size(folder: Path) -> int:
+    """Bytes of the folder's files of weights."""
+    return sum(path.stat().st_size for pattern in _WEIGHTS for path in folder.glob(pattern))
 
 
 def check_model_files(folder: Path) -> None:
@@ -75,7 +86,7 @@ def check_model_files(folder: Path) -> None:
     if (folder / "adapter_config.json").exists():
         raise ConfigError(f"{folder} holds an adapter (adapter_config.json); merge it into its base model first")
     whole = checked(data, _CONFIG, where)
-    size = sum(path.stat().st_size for pattern in _WEIGHTS for path in folder.glob(pattern))
+    size = weights_size(folder)
     for part in filter(None, (whole, whole.text_config)):
         for names in (("vocab_size", "hidden_size"), ("hidden_size", "num_hidden_layers")):
             first, second = (getattr(part, name) for name in names)
@@ -84,3 +95,5 @@ def check_model_files(folder: Path) -> None:
                     f"{where}: {names[0]} = {first} and {names[1]} = {second} are more parameters than the weights "
                     f"beside it have bytes ({size:,})"
                 )
+        if part.num_hidden_layers > _MOST_LAYERS:
+            raise ConfigError(f"{where}: {part.num_hidden_layers} layers are more than a model has ({_MOST_LAYERS:,})")

@@ -65,8 +65,17 @@ def rollouts_file(run: Path, step: int) -> Path:
 
 
 def rollouts_files(run: Path) -> dict[int, Path]:
-    """The file of each step that has one, in the order of the steps."""
-    files = {int(path.stem): path for path in (run / ROLLOUTS_FOLDER).glob("*.jsonl") if path.stem.isdecimal()}
+    """The file of each step that has one, in the order of the steps.
+
+    Raises ConfigError where something stands there that is no folder, or none that may be read.
+    """
+    try:
+        found = list((run / ROLLOUTS_FOLDER).iterdir())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ConfigError(f"cannot read {run / ROLLOUTS_FOLDER}: {error.strerror}") from None
+    files = {int(path.stem): path for path in found if path.suffix == ".jsonl" and path.stem.isdecimal()}
     return dict(sorted(files.items()))
 
 

@@ -85,5 +85,7 @@ def _check_moments(number: int, moments: Mapping[str, Any], parameter: Tensor) -
         raise ValueError(f"parameter {number} has no count of its steps")
     for name in _MOMENTS:
         moment = moments.get(name)
-        if not isinstance(moment, Tensor) or moment.shape != parameter.shape:
-            raise ValueError(f"{name} of parameter {number} is not a tensor of the shape {[*parameter.shape]}")
+        if not isinstance(moment, Tensor) or (moment.shape, moment.dtype) != (parameter.shape, parameter.dtype):
+            raise ValueError(
+                f"{name} of parameter {number} is not a tensor of the shape {[*parameter.shape]} and its precision"
+            )

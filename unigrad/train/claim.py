@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from unigrad.files import locked
 from unigrad.hybrid import method
 from unigrad.runs.checkpoints import checkpoint_folders, checkpoints, damage
 from unigrad.runs.checksums import CHECKSUMS_FILE, is_sealed
-from unigrad.runs.folder import CONFIG_FILE, final_model, is_started
+from unigrad.runs.folder import CONFIG_FILE, ROLLOUTS_FOLDER, TENSORBOARD_FOLDER, final_model, is_started
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ def fresh(config: Config, folder: Path) -> Claim:
         )
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"output_dir {folder} is a file, not a folder")
+    _check_inside(folder, f"output_dir {folder}")
     return Claim()
 
 
@@ -46,8 +48,7 @@ def resume_point(config: Config, folder: Path) -> Claim:
 
     Raises ConfigError where none of several is whole, and on a change that a resumed run cannot take.
     """
-    if final_model(folder).exists() and not final_model(folder).is_dir():
-        raise ConfigError(f"--resume {folder}: {final_model(folder)} is a file, where the trained model is to be saved")
+    _check_inside(folder, f"--resume {folder}")
     claim = _newest_whole(folder)
     before = load_config(str((claim.checkpoint or folder) / CONFIG_FILE))
     ignoring: tuple[str, ...] = RESUMABLE_CHANGES
@@ -64,6 +65,16 @@ def resume_point(config: Config, folder: Path) -> Claim:
             f"--resume {folder}: it stands at step {claim.step}, past train.max_steps = {config.train.max_steps}"
         )
     return claim
+
+
+def _check_inside(folder: Path, what: str) -> None:
+    """Raises ConfigError, on behalf of `what`, where a folder of the run cannot be made, or not be written into."""
+    for part in (folder, folder / ROLLOUTS_FOLDER, folder / TENSORBOARD_FOLDER, final_model(folder)):
+        if part.is_symlink() or part.exists():
+            if not part.is_dir():
+                raise ConfigError(f"{what}: {part} is a file, where a folder of the run is to be")
+            if not os.access(part, os.W_OK | os.X_OK):
+                raise ConfigError(f"{what}: no permission to write into {part}")
 
 
 def _newest_whole(folder: Path) -> Claim:

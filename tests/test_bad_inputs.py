@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,12 @@ from unigrad.cli import main
 from unigrad.config import Config, load_config, read_yaml
 from unigrad.data import load_problems
 from unigrad.data.problems import LONGEST_TEXT
-from unigrad.data.tiny import MODEL_PATH
 from unigrad.errors import ConfigError
 from unigrad.evaluate.completions import Sample, append, read
 from unigrad.evaluate.folder import read_settings
 from unigrad.evaluate.schemas import SHOWN
 from unigrad.files import check_folder, checked, json_lines
 from unigrad.plugins import import_module
-from unigrad.policy import find_architecture, load_policy
-from unigrad.policy.model_files import check_model_files
 from unigrad.runs.folder import rollouts_files
 from unigrad.runs.metrics import read_metrics
 from unigrad.runs.rollouts import questions
@@ -62,7 +58,6 @@ def line_of(arguments: list[str], capsys: pytest.CaptureFixture[str], code: int 
         (["train", "--output_dir", "long" * 80], "is too long a name"),
         (["compare", "--out", "long" * 80], "is too long a name"),
         (["evaluate", "tiny", "--suite", "tiny", "--out", "long" * 80], "is too long a name"),
-        (["train", "--data.prompt_template", "no placeholder " * 200, "--dry-run"], "no prompt template"),
     ],
 )  # fmt: skip
 def test_arguments(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -257,6 +252,10 @@ def test_settings_of_an_evaluation(tmp_path: Path) -> None:
     file = tmp_path / "settings.json"
     file.write_text(json.dumps(SETTINGS), encoding="utf-8")
     assert read_settings(tmp_path) == SETTINGS
+    (tmp_path / "completions").touch()
+    with pytest.raises(ConfigError, match="completions is a file, where the folder of the completions is to be"):
+        read_settings(tmp_path)
+    (tmp_path / "completions").unlink()
     damaged: list[Any] = [{}, [], None, 5, *({**SETTINGS, key: "x"} for key in SETTINGS if key != "model")]
     damaged += [{key: SETTINGS[key] for key in SETTINGS if key != lacking} for lacking in SETTINGS]
     damaged += [{**SETTINGS, "sampled_with": {**SETTINGS["sampled_with"], "threads": n}} for n in (0, "2", True)]
@@ -291,72 +290,13 @@ def _changed(change: Callable[[Any], object], *keys: str) -> dict[str, Any]:
         _without("averages", "paper"), _without("benchmarks", "s"),
         _changed(lambda part: part.update(interval=[1]), "benchmarks", "s", "interval"),
         _changed(lambda part: part.update(accuracy="x"), "averages", "paper", "accuracy"),
+        _changed(lambda part: part.update(c=2), "benchmarks", "s", "counts", "p", "c"),
     ],
 )  # fmt: skip
 def test_results_of_an_evaluation(data: object) -> None:
     checked(RESULTS, SHOWN, "results.json")
     with pytest.raises(ConfigError, match=r"^results\.json[: ]"):
         checked(data, SHOWN, "results.json")
-
-
-@pytest.mark.parametrize(
-    ("file", "data", "message"),
-    [
-        ("config.json", None, "config.json is damaged"),
-        ("config.json", {"model_type": ["llama"]}, "model_type"),
-        ("config.json", {"hidden_size": "x"}, "hidden_size"),
-        ("config.json", {"num_hidden_layers": 0}, "num_hidden_layers = 0"),
-        ("config.json", {"num_hidden_layers": 10**8, "hidden_size": 64}, "are more parameters than the weights"),
-        ("config.json", {"text_config": {"vocab_size": -3}}, "text_config.vocab_size"),
-        ("config.json", {"quantization_config": {"quant_method": "nope"}}, "quantised weights do not train"),
-        ("generation_config.json", {"eos_token_id": [[1]]}, "eos_token_id"),
-        ("tokenizer.json", [], "tokenizer.json is damaged"),
-        ("tokenizer_config.json", 5, "tokenizer_config.json is damaged"),
-        ("model.safetensors.index.json", {"weight_map": [1]}, "weight_map"),
-        ("adapter_config.json", {}, "holds an adapter"),
-        ("config.json", [1], "config.json is damaged: an object belongs there"),
-        ("config.json", {"num_key_value_heads": 0}, "damaged: num_key_value_heads = 0: "),
-        ("config.json", {"n_layer": 10**9}, "num_hidden_layers = 1000000000 are more parameters"),
-        ("config.json", {"n_embd": 0}, "damaged: n_embd = 0: "),
-        ("config.json", {"head_dim": -1}, "damaged: head_dim = -1: "),
-        ("config.json", {"sliding_window": "all"}, "damaged: sliding_window = 'all': "),
-    ],
-)
-def test_model_folders(file: str, data: object, message: str, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
-    (tmp_path / "model.safetensors").write_bytes(b"0" * 5000)
-    check_model_files(tmp_path)
-    (tmp_path / file).write_text(json.dumps(data), encoding="utf-8")
-    with pytest.raises(ConfigError) as error:
-        check_model_files(tmp_path)
-    assert message in str(error.value)
-
-
-def test_sizes_that_are_not_those_of_the_weights(tmp_path: Path) -> None:
-    shape = {"model_type": "gpt2", "vocab_size": 9, "n_embd": 8, "n_layer": 1, "n_head": 2}
-    (tmp_path / "model.safetensors").write_bytes(b"0" * 5000)
-    for sizes in ({"n_positions": 10**9}, {"n_positions": 4, "n_inner": 10**12}):
-        (tmp_path / "config.json").write_text(json.dumps({**shape, **sizes}), encoding="utf-8")
-        with pytest.raises(ValueError, match=r"parameters; the weights beside it have 5,000 bytes"):
-            find_architecture(str(tmp_path))
-        with pytest.raises(ValueError, match=r"parameters; the weights beside it have 5,000 bytes"):
-            load_policy(str(tmp_path))
-    (tmp_path / "config.json").write_text(json.dumps({**shape, "n_positions": 4}), encoding="utf-8")
-    assert find_architecture(str(tmp_path))[1] == "its folder"
-    (tmp_path / "model.safetensors").unlink()
-    (tmp_path / "config.json").write_text(json.dumps({**shape, "n_layer": 10**8}), encoding="utf-8")
-    with pytest.raises(ValueError, match="100000000 layers are more than a model has"):
-        find_architecture(str(tmp_path))
-
-
-def test_a_tokenizer_that_splits_no_text(tmp_path: Path) -> None:
-    shutil.copytree(MODEL_PATH, tmp_path, dirs_exist_ok=True)
-    file = tmp_path / "tokenizer.json"
-    data = json.loads(file.read_text(encoding="utf-8"))
-    data["model"]["vocab"] = {}
-    file.write_text(json.dumps(data), encoding="utf-8")
-    with pytest.raises(ValueError, match="has no tokenizer that loads"):
-        load_policy(str(tmp_path))
 
 
 def test_what_nothing_expected_is_a_line_and_a_traceback_file(

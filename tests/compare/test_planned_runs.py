@@ -12,6 +12,7 @@ from unigrad.cli import main
 from unigrad.compare.plan import plan
 from unigrad.compare.runs import check_free, train
 from unigrad.compare.sets import SETS, named_methods
+from unigrad.config import load_config
 from unigrad.errors import ConfigError
 from unigrad.hybrid import METHODS
 
@@ -160,3 +161,24 @@ def test_help_tells_the_sets_without_torch() -> None:
         assert f"{name:<12}{', '.join(methods)}" in done.stdout
     for option in ("--methods", "--seeds", "--first-seed", "--out", "--jobs", "--train.max_tokens"):
         assert option in done.stdout
+
+
+def test_folders_of_a_comparison(tmp_path: Path) -> None:
+    seed = tmp_path / "sft" / "seed-0"
+
+    def refused() -> str:
+        with pytest.raises(ConfigError) as error:
+            plan("tiny", ["sft"], range(1), tmp_path)
+        return str(error.value)
+
+    seed.parent.touch()
+    assert "lies below" in refused()
+    seed.parent.unlink()
+    (seed / "final").mkdir(parents=True)
+    assert "holds a trained model and no config.yaml" in refused()
+    config = load_config("tiny", {"method.name": "sft", "train.seed": "0", "tiny.seed": "0", "output_dir": str(seed)})
+    (seed / "config.yaml").write_text(config.dump(), encoding="utf-8")
+    (seed / "metrics.jsonl").touch()
+    assert "metrics.jsonl holds no accuracy, and the run is finished" in refused()
+    (seed / "metrics.jsonl").write_text('{"step": 1, "eval/tiny/accuracy": 0.5}\n', encoding="utf-8")
+    assert plan("tiny", ["sft"], range(1), tmp_path).runs[0].folder == seed

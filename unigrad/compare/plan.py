@@ -9,7 +9,9 @@ from pathlib import Path
 
 from unigrad.config import Config, changed_keys, load_config
 from unigrad.errors import ConfigError
-from unigrad.runs.folder import CONFIG_FILE, is_finished, is_started
+from unigrad.files import check_folder
+from unigrad.runs.folder import CONFIG_FILE, METRICS_FILE, is_finished, is_started
+from unigrad.runs.metrics import measure
 
 RESERVED = {"output_dir": "--out", "method.name": "--methods", "train.seed": "--seeds and --first-seed"}
 """Keys that a comparison sets itself, and the options that say how."""
@@ -93,7 +95,12 @@ def plan(
 
 
 def _check_same(run: PlannedRun) -> None:
+    check_folder(run.folder, f"--out: {run.folder}")
     if not run.is_started:
+        if run.is_finished:
+            raise ConfigError(
+                f"{run.folder} holds a trained model and no {CONFIG_FILE}, so nothing says of what run; move it away"
+            )
         return
     before = load_config(str(run.folder / CONFIG_FILE))
     # The folder's own name may differ: runs may be moved, or reached by another path.
@@ -103,4 +110,9 @@ def _check_same(run: PlannedRun) -> None:
         raise ConfigError(
             f"{run.folder} holds a run whose {changed[0]} was {old!r} and is now {new!r}; "
             "give another folder with --out"
+        )
+    # Damage shows now, not when all the others are trained.
+    if run.is_finished and measure(run.folder) is None:
+        raise ConfigError(
+            f"{run.folder / METRICS_FILE} holds no accuracy, and the run is finished; move {run.folder} away"
         )

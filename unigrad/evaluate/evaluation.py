@@ -258,7 +258,7 @@ def _sample(
 
     # The settings first: by them a folder is known as an evaluation's, whenever this is killed.
     replace_json(out / files.SETTINGS_FILE, settings)
-    (out / "completions").mkdir(exist_ok=True)
+    (out / files.COMPLETIONS_FOLDER).mkdir(exist_ok=True)
     try:
         with Verifier(no_box=protocol.judged_by) as verifier:
             _sample_all(work, verifier, model_label(settings["model"]), say)

@@ -15,15 +15,16 @@ from unigrad.files import check_folder, read_json
 
 SETTINGS_FILE = "settings.json"
 RESULTS_FILE = "results.json"
+COMPLETIONS_FOLDER = "completions"
 
 
 def completions_file(folder: Path, benchmark: str) -> Path:
-    return folder / "completions" / f"{benchmark}.jsonl"
+    return folder / COMPLETIONS_FOLDER / f"{benchmark}.jsonl"
 
 
 def has_completions(folder: Path) -> bool:
     """Until the first completion is there, an evaluation may still be changed."""
-    return any(path.stat().st_size for path in (folder / "completions").glob("*.jsonl"))
+    return any(path.stat().st_size for path in (folder / COMPLETIONS_FOLDER).glob("*.jsonl"))
 
 
 def read_settings(folder: Path) -> dict[str, Any] | None:
@@ -32,6 +33,9 @@ def read_settings(folder: Path) -> dict[str, Any] | None:
     Raises ConfigError where it holds something else.
     """
     check_folder(folder, f"--out {folder}")
+    completions = folder / COMPLETIONS_FOLDER
+    if completions.exists() and not completions.is_dir():
+        raise ConfigError(f"--out {folder}: {completions} is a file, where the folder of the completions is to be")
     if (folder / SETTINGS_FILE).exists():
         settings: dict[str, Any] = read_json(folder / SETTINGS_FILE, SETTINGS)
         return settings

@@ -64,6 +64,12 @@ class _Solved(_Object):
     c: Count
     level: Whole | None
 
+    @model_validator(mode="after")
+    def _not_more_than_all(self) -> Self:
+        if self.c > self.n:
+            raise ValueError(f"{self.c} right of {self.n}")
+        return self
+
 
 class _Counted(_Object):
     title: Text

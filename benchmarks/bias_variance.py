@@ -15,6 +15,7 @@ from statistics import fmean
 
 import matplotlib.pyplot as plt
 import torch
+from conclusions import mixed_conclusions, off_policy_conclusions
 from enumerable import Estimates, Tree, batches, row_gradients
 from matplotlib.axes import Axes
 from torch import Tensor
@@ -24,7 +25,7 @@ from unigrad.estimator import Algorithm, algorithm, algorithm_names
 PROBLEMS = 5
 DISTANCES = (0.0, 0.1, 0.3, 1.0)
 ROWS = 4
-OFFLINE = ("sft", "srft", "luffy", "dft")
+OFFLINE = ("sft", "srft", "srft_sft", "luffy", "luffy_split", "dft", "chord_phi")
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,14 @@ def main() -> None:
     first = markdown(["algorithm", *(f"KL {divergence:.3f}" for divergence in divergences)], away)
     second = markdown(["rollouts + demonstrations", *(f"{k}/{ROWS}" for k in range(ROWS + 1))], shares)
     common = max(distance_from_common_objective(each, shown) for each in problems for shown in range(ROWS))
-    text = TEXT.format(first=first, second=second, common=common, problems=PROBLEMS, rows=ROWS)
+    text = TEXT.format(
+        first=first,
+        second=second,
+        away=off_policy_conclusions(away),
+        mixed=mixed_conclusions(shares, common),
+        problems=PROBLEMS,
+        rows=ROWS,
+    )
     (out / "bias_variance.md").write_text(text)
 
 
@@ -254,23 +262,7 @@ The columns: KL(π_θ‖π_old) in nats a trajectory. The constant is the on-pol
 
 {first}
 
-On-policy nothing is biased but what drops tokens by their numbers: `high_entropy` leaves four fifths of them out,
-and `clip_cov`'s least draw, one token, is a large share of a batch of eight (one in thousands in real ones;
-`kl_cov`'s penalty is as much too strong here). Off-policy only the row's whole ratio, unclipped, stays exact, and
-pays the most variance for it. That is §3.3's trade-off: leaving the ratio out (`reinforce`) or capping it (`cispo`)
-keeps the variance and takes a bias; the clip (`grpo` against `rloo`, `rloo_sequence` against its unclipped self)
-lowers the variance and takes the largest bias, since it drops exactly the tokens that moved. Among those that still
-point along ∇J, a capped weight has the smallest error of the group methods at the largest distance
-(`high_entropy`'s is smaller because nearly nothing is left of it), which supports §3.3's remark that clipping is
-overly conservative; and `reinforce`, without any ratio, a smaller one still. `dapo`'s wider bound helps while the
-distance is small. `gspo`'s own bounds (3e-4) are made for policies far nearer than these and cut almost everything;
-at 0.2 it is less biased than clipping by token.
-
-Two of §3.3's words are not seen here. REINFORCE is said to have the high variance and PPO's reference policy to
-lower it: on-policy the two references are the same, and off-policy dividing by π_old raises the variance; what
-lowers it is the baseline (`ppo`'s values against `grpo`'s group), and ±1 is itself a baseline for questions solved
-half of the time. And the z-score changes nothing on one question (`grpo` against `dr_grpo`): it weighs questions
-against each other.
+{away}
 
 ## As demonstrations join
 
@@ -279,13 +271,7 @@ so the bias is one of direction. –: every advantage is 0.
 
 {second}
 
-Against the reward alone, SFT is biased, and far less noisy: demonstrations only have the lower error, although
-their mean points elsewhere. That bias is no flaw of the estimator: `reinforce + sft` with a share s expects exactly
-2(1−s)·∇J_μ of Eq. 1 with μ = s/(2(1−s)), here to {common:.0e}. π_ref ≡ 1 (`srft`, `dft`) and LUFFY's shaping bend
-the direction less than SFT does, since weighing by π_θ is what the reward's own gradient does; that is not the
-"much bias" of §3.3, but these demonstrations cover every right answer, and real ones cover a few. Over on ∪ off the
-advantages shrink as more of the batch is right, so that the same step is made of ever noisier ones, and with
-demonstrations alone there is nothing to learn from.
+{mixed}
 """
 
 if __name__ == "__main__":

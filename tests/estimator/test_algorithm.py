@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from typing import Any
 
@@ -503,3 +504,28 @@ def test_pass_at_k_counts_what_is_solved() -> None:
     partial = algorithm("pass_at_k", pass_k=2)
     assert torch.equal(partial.advantages(rewards, torch.zeros(4), solved=solved), full)
     assert_equal(partial.advantages(rewards, torch.zeros(4)), 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "logp", "old", "advantage"),
+    [
+        ("grpo", {"off_policy_delta": 0.5, "clip_low": 1.0}, -1.5, -1.0, -1.0),
+        ("dppo", {"divergence_high": 0.5}, 0.0, math.log(0.5), 1.0),
+        ("dppo", {"divergence_low": 0.5}, math.log(0.5), 0.0, -1.0),
+        ("gmpo", {"log_clip_high": 0.25}, -1.0, -1.25, 1.0),
+        ("gmpo", {"log_clip_low": 0.25}, -1.25, -1.0, -1.0),
+    ],
+)
+def test_what_is_on_the_border_still_trains(
+    name: str, options: dict[str, float], logp: float, old: float, advantage: float
+) -> None:
+    """The papers stop what passes it."""
+
+    def weight(**changed: float) -> float:
+        rows = [torch.tensor([[each]], dtype=torch.float64) for each in (logp, old)]
+        adv, mask = torch.tensor([advantage], dtype=torch.float64), torch.ones(1, 1, dtype=torch.bool)
+        return algorithm(name, **{**options, **changed}).weights(*rows, adv, mask).item()
+
+    option = next(iter(options))
+    assert weight() != 0
+    assert weight(**{option: options[option] * (1 - 1e-9)}) == 0

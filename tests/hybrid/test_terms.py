@@ -460,3 +460,15 @@ def test_a_demonstration_is_a_peer_where_any_of_its_groups_terms_trains_on_it() 
     rows = mix_decided([SOLVED_NEVER], decide([SOLVED_NEVER], objective), objective).rows
     # Two failures and a right demonstration: mean 1/3.
     assert [row.advantage for row in rows] == pytest.approx([-1 / 3, -1 / 3, 2 / 3], abs=1e-12)
+
+
+def test_an_objective_reads_rewards_where_a_trained_term_compares_rollouts_by_them() -> None:
+    both = gate("both")
+    assert Objective(gate=both, terms=terms(RL, SFT)).reads_rewards
+    assert not Objective(gate=both, terms=terms(RL, SFT), samples=False).reads_rewards
+    assert not Objective(gate=gate("demonstrations"), terms=terms(RL, SFT)).reads_rewards
+    # REINFORCE asks only whether a rollout is solved; SFT for nothing.
+    assert not Objective(gate=both, terms=terms(algorithm("reinforce"), SFT)).reads_rewards
+    # What compares demonstrations with each other alone.
+    alone = term(algorithm("grpo"), "demonstrations")
+    assert not Objective(gate=both, terms=(term(algorithm("reinforce"), "rollouts"), alone)).reads_rewards

@@ -132,6 +132,9 @@ def test_maxrl_by_hand() -> None:
     rewards = column(1, 0, 0, 0, 0, 0, 1, 1)
     groups = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2])
     assert_equal(algorithm("maxrl").advantages(rewards, groups), 3, -1, -1, -1, 0, 0, 0, 0)
+    # A demonstration has no part in the mean.
+    on_policy = torch.tensor([True, True, True, False])
+    assert_equal(algorithm("maxrl").advantages(column(1, 1, 0, 1), torch.zeros(4), on_policy)[:3], 0.5, 0.5, -1)
     message = "maxrl divides by a group's mean reward: rewards must be at least 0, not -0.5"
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         algorithm("maxrl").advantages(column(1, -0.5), torch.zeros(2))
@@ -529,3 +532,14 @@ def test_what_is_on_the_border_still_trains(
     option = next(iter(options))
     assert weight() != 0
     assert weight(**{option: options[option] * (1 - 1e-9)}) == 0
+
+
+def test_a_parts_parameter_with_a_default_is_an_option_of_its_type() -> None:
+    @part("x")
+    def own(logp: Tensor, *, warmth: float | None = None, heat: int = 3) -> Tensor:
+        return logp * heat
+
+    assert [(each.name, each.type, each.default) for each in own.options.values()] == [
+        ("warmth", float, None),
+        ("heat", int, 3),
+    ]

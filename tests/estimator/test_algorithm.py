@@ -517,10 +517,11 @@ def test_pass_at_k_counts_what_is_solved() -> None:
         ("dppo", {"divergence_low": 0.5}, math.log(0.5), 0.0, -1.0),
         ("gmpo", {"log_clip_high": 0.25}, -1.0, -1.25, 1.0),
         ("gmpo", {"log_clip_low": 0.25}, -1.25, -1.0, -1.0),
+        ("luffy", {"off_policy_max_clip": 1.0, "shaping": "no_reshape"}, 0.0, 0.0, 1.0),
     ],
 )
 def test_what_is_on_the_border_still_trains(
-    name: str, options: dict[str, float], logp: float, old: float, advantage: float
+    name: str, options: dict[str, Any], logp: float, old: float, advantage: float
 ) -> None:
     """The papers stop what passes it."""
 
@@ -543,3 +544,24 @@ def test_a_parts_parameter_with_a_default_is_an_option_of_its_type() -> None:
         ("warmth", float, None),
         ("heat", int, 3),
     ]
+
+
+def test_a_lower_bound_of_one_is_none() -> None:
+    """A token that became unlikelier by any factor still trains, as with no bound at all."""
+    logp, old = torch.full((1, 1), -30.0), torch.zeros(1, 1)
+    for low in (1.0, 2.0, None):
+        weights = algorithm("cispo", mask_low=low, cap_low=1.0).weights(logp, old, torch.tensor([-1.0]), old == 0)
+        assert weights.item() < 0
+
+
+def test_ratios_end_at_e_to_the_20() -> None:
+    """As in verl."""
+    assert references.ratio_of(torch.tensor([1000.0, 20.0, -1.0], dtype=f64)).tolist() == pytest.approx(
+        [math.exp(20), math.exp(20), math.exp(-1)], rel=1e-15
+    )
+
+
+def test_who_reads_the_size_of_rewards_and_who_the_policy_that_sampled() -> None:
+    names = ("grpo", "ppo", "reinforce", "srft_rollouts", "sft", "dpo")
+    assert [algorithm(name).reads_rewards for name in names] == [True, True, False, False, False, True]
+    assert [algorithm(name).compares_with_old for name in names] == [True, True, False, False, False, False]

@@ -390,16 +390,25 @@ def dpo(logp: Tensor, b: Batch) -> Tensor:
     return total / len(logp)
 
 
+def kl_estimate(estimator: str, clamp: float, logp: Tensor, b: Batch) -> Tensor:
+    d = logp - b.reference
+    return {"k1": d, "k2": d**2 / 2, "k3": (-d).exp() - 1 + d, "abs": d.abs()}[estimator].clamp(max=clamp)
+
+
 def with_kl(estimator: str, clamp: float = math.inf, corrected: bool = False) -> Loss:
     """corrected: times π_θ/π_old, differentiated too (DeepSeek-V3.2)."""
 
     def loss(logp: Tensor, b: Batch) -> Tensor:
-        d = logp - b.reference
-        kl = {"k1": d, "k2": d**2 / 2, "k3": (-d).exp() - 1 + d, "abs": d.abs()}[estimator].clamp(max=clamp)
         factor = (logp - b.old).exp() if corrected else 1.0
+        kl = kl_estimate(estimator, clamp, logp, b)
         return row_mean_then_mean(clipped(logp, b.old, zscores(b)) + 0.5 * kl * factor, b.mask)
 
     return loss
+
+
+def sft_with_kl(estimator: str, clamp: float = math.inf) -> Loss:
+    """On demonstrations no ratio corrects it: nobody knows who wrote them."""
+    return lambda logp, b: row_mean_then_mean(0.5 * kl_estimate(estimator, clamp, logp, b) - logp, b.mask)
 
 
 def with_engine_cap(logp: Tensor, b: Batch) -> Tensor:
@@ -430,6 +439,8 @@ TEXTBOOK: list[tuple[str, dict[str, Any], Loss]] = [
     ("ppo", {"whiten": True}, clip_loss(whitened_gae, token_mean)),
     ("grpo", {}, clip_loss(zscores, row_mean_then_mean)),
     ("grpo", {"dual_clip": 3.0}, clip_loss(zscores, row_mean_then_mean, dual=3.0)),
+    ("sft", {"kl_coefficient": 0.5, "kl_estimator": "k2"}, sft_with_kl("k2")),
+    ("sft", {"kl_coefficient": 0.5, "kl_clamp": 1.0}, sft_with_kl("k3", clamp=1.0)),
     ("grpo", {"kl_coefficient": 0.5, "kl_estimator": "k1"}, with_kl("k1")),
     ("grpo", {"kl_coefficient": 0.5, "kl_estimator": "k2"}, with_kl("k2")),
     ("grpo", {"kl_coefficient": 0.5, "kl_estimator": "k3"}, with_kl("k3")),

@@ -264,7 +264,7 @@ def test_settings_of_an_evaluation(tmp_path: Path) -> None:
         if data == {**SETTINGS, "model_fingerprint": "x"}:
             continue
         file.write_text(json.dumps(data), encoding="utf-8")
-        with pytest.raises(ConfigError, match=r"settings\.json(: it without| is damaged)"):
+        with pytest.raises(ConfigError, match=r"settings\.json(: an object without| is damaged)"):
             read_settings(tmp_path)
 
 

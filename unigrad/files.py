@@ -119,7 +119,7 @@ def json_lines(path: Path) -> Iterator[dict[str, Any]]:
             yield value
 
 
-def checked(value: Any, schema: TypeAdapter[T], where: str, what: str = "it") -> T:
+def checked(value: Any, schema: TypeAdapter[T], where: str, what: str = "an object") -> T:
     """The value as the schema has it. Raises ConfigError, one line that begins with `where`, on the first fault.
 
     what: the value in a word or two.

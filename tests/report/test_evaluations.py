@@ -59,7 +59,7 @@ def test_the_tables_and_the_curves_of_two_models(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
-    write_evaluation(tmp_path / "a", "same", 0.6, RIGHT, samples=1)
+    write_evaluation(tmp_path / "a", "same", 0.6, dict.fromkeys(RIGHT, 1), samples=1)
     write_evaluation(tmp_path / "b", "same", 0.6, {"other": 1}, samples=1)
     found = find_evaluations([tmp_path / "a", tmp_path / "b"])
     assert [evaluation.label for evaluation in found] == ["same (a)", "same (b)"]

@@ -108,5 +108,6 @@ def read_environment(folder: Path) -> dict[str, str]:
     try:
         found: dict[str, str] = read_json(file, _ENVIRONMENT)
     except ConfigError as error:
-        raise ConfigError(f"{error}; without it the run goes on") from None
+        reason = str(error).removeprefix(f"{file} is ").removeprefix("damaged: ")
+        raise ConfigError(f"{file} is damaged ({reason}); without it the run goes on") from None
     return found

@@ -6,6 +6,7 @@ import json
 import threading
 from pathlib import Path
 
+from unigrad.errors import ConfigError
 from unigrad.files import json_lines, replace_text
 from unigrad.types import Reason
 
@@ -35,14 +36,15 @@ class KeptVerdicts:
         """Take over what a file holds, if it is there. Raises ValueError on a line that is no verdict."""
         if not path.is_file():
             return
-        for number, line in enumerate(json_lines(path), start=1):
-            try:
-                self._reasons[line["extracted"], line["gold"]] = Reason(line["reason"])
-            except (TypeError, KeyError, ValueError):
-                raise ValueError(
-                    f"{path}, line {number}: expected a verdict with extracted, gold and reason; "
-                    "without the file, all is verified again"
-                ) from None
+        try:
+            for number, line in enumerate(json_lines(path), start=1):
+                try:
+                    self._reasons[line["extracted"], line["gold"]] = Reason(line["reason"])
+                except (TypeError, KeyError, ValueError):
+                    expected = "expected a verdict with extracted, gold and reason"
+                    raise ConfigError(f"{path}, line {number}: {expected}") from None
+        except ConfigError as error:
+            raise ConfigError(f"{error}; without the file, all is verified again") from None
 
     def write_to(self, path: Path) -> None:
         """From now on each verdict is in this file as soon as it is kept. What the file held before goes."""

@@ -116,9 +116,11 @@ def test_lemma_a3_measure_change(sampler: Tensor) -> None:
 # Eq. 1–6 with the package's own weights
 
 
-def expectation(alg: Algorithm, sampler: Tensor, rewards: Tensor, rollout: Tensor, reference: Tensor = THETA) -> Tensor:
-    """E_{τ~sampler} of the estimator with one row a batch, rewards f[N] as they come, π_old = `rollout`. f[P]."""
-    rows_CG, probabilities = batches(TREE, (TREE.probabilities(sampler), 1))
+def expectation(
+    alg: Algorithm, sampler: Tensor, rewards: Tensor, rollout: Tensor, reference: Tensor = THETA, size: int = 1
+) -> Tensor:
+    """E_{τ~sampler} of the estimator with `size` rows a batch, rewards f[N] as they come, π_old = `rollout`. f[P]."""
+    rows_CG, probabilities = batches(TREE, (TREE.probabilities(sampler), size))
     gradients = row_gradients(
         alg,
         TREE,
@@ -327,20 +329,10 @@ def test_on_policy_every_group_advantage_points_along_the_reward_of_one_question
 @pytest.mark.parametrize("size", [2, 3, 4])
 def test_maxrl_expects_the_first_terms_of_the_gradient_of_log_p(size: int) -> None:
     """log p = −Σ_k (1 − p)^k/k, of which size − 1 terms: ∇p·Σ_{k<size−1} (1 − p)^k."""
-    rows_CG, probabilities = batches(TREE, (TREE.probabilities(THETA), size))
-    gradients = row_gradients(
-        algorithm("maxrl"),
-        TREE,
-        rows_CG,
-        logits=THETA,
-        rollout_logits=THETA,
-        rewards_N=REWARDS,
-        reference_logits=REFERENCE,
-        values_NT=torch.zeros(TREE.mask_NT.shape, dtype=torch.float64),
-    )
+    expected = expectation(algorithm("maxrl"), THETA, REWARDS, THETA, REFERENCE, size)
     failure = 1 - TREE.probabilities(THETA) @ REWARDS
     terms_of_log = sum(failure**k for k in range(size - 1))
-    assert_equal(Estimates(gradients.sum(1), probabilities).mean, terms_of_log * reward_gradient())
+    assert_equal(expected, terms_of_log * reward_gradient())
 
 
 @pytest.mark.parametrize("level", ["rollout", "trajectory"])

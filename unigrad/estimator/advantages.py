@@ -64,6 +64,19 @@ def _std(rewards: Tensor, groups: Tensor, members: Tensor, std_ddof: int) -> Ten
     return (_group_sums(members * centred.square(), groups) / (count - std_ddof).clamp(min=1)).sqrt()
 
 
+def _zscores(
+    rewards: Tensor, groups: Tensor, members: Tensor, std_groups: Tensor, std_ddof: int, std_epsilon: float
+) -> Tensor:
+    """(R − mean) / (std + ε) over the group's members; the std's groups may be others. f[B]."""
+    return _divided(_centred(rewards, groups, members)[0], _std(rewards, std_groups, members, std_ddof) + std_epsilon)
+
+
+def _over_batch(centred: Tensor, members: Tensor, std_epsilon: float) -> Tensor:
+    """centred / (std + ε), the std of all members whatever their group. f[B]."""
+    batch = torch.zeros_like(centred, dtype=torch.int64)
+    return _divided(centred, _std(centred, batch, members, 1) + std_epsilon)
+
+
 def _divided(centred: Tensor, divisor: Tensor) -> Tensor:
     """centred / divisor, and 0 where that would be 0/0. f[B]."""
     return torch.where(centred != 0, centred / divisor, 0.0)
@@ -72,7 +85,7 @@ def _divided(centred: Tensor, divisor: Tensor) -> Tensor:
 def _whitened(values: Tensor, members: Tensor, std_epsilon: float) -> Tensor:
     """(value − mean) / (std + ε) over all members, whatever their group. f[B]."""
     batch = torch.zeros_like(values, dtype=torch.int64)
-    return _divided(_centred(values, batch, members)[0], _std(values, batch, members, 1) + std_epsilon)
+    return _zscores(values, batch, members, batch, 1, std_epsilon)
 
 
 @part("R − mean(R)")
@@ -98,9 +111,10 @@ def group_zscore(
     1e-4, oat 1e-8). `std_over` "batch" divides by the std of all rewards (Lite PPO, arXiv:2508.08221; TRL's
     `scale_rewards`). A group of one: 0, as in TRL (verl: R).
     """
-    centred = _centred(rewards, groups, on_policy)[0]
-    divided_by = groups if std_over == "group" else torch.zeros_like(groups)
-    return _divided(centred, _std(rewards, divided_by, on_policy, std_ddof) + std_epsilon) if normalise_std else centred
+    if not normalise_std:
+        return _centred(rewards, groups, on_policy)[0]
+    std_groups = groups if std_over == "group" else torch.zeros_like(groups)
+    return _zscores(rewards, groups, on_policy, std_groups, std_ddof, std_epsilon)
 
 
 @part("(R − mean(R_on∪off)) / std(R_on∪off)", when=_only_centred("R − mean(R_on∪off)"))
@@ -113,8 +127,9 @@ def union_zscore(
     code uses no group statistics on rollouts (+0.1·e^H where solved, else −1): not offered.
     """
     everyone = torch.ones_like(rewards, dtype=torch.bool)
-    centred = _centred(rewards, groups, everyone)[0]
-    return _divided(centred, _std(rewards, groups, everyone, std_ddof) + std_epsilon) if normalise_std else centred
+    if not normalise_std:
+        return _centred(rewards, groups, everyone)[0]
+    return _zscores(rewards, groups, everyone, groups, std_ddof, std_epsilon)
 
 
 @part("(R − mean(R_on)) / std(R_on)", when=_only_centred("R − mean(R_on)"))
@@ -164,9 +179,7 @@ def leave_one_out(
     """
     centred, count = _centred(rewards, groups, on_policy)
     advantages = centred * count / (count - 1).clamp(min=1)
-    if not normalise_advantages:
-        return advantages
-    return _divided(advantages, _std(advantages, torch.zeros_like(groups), on_policy, 1) + std_epsilon)
+    return _over_batch(advantages, on_policy, std_epsilon) if normalise_advantages else advantages
 
 
 @part("(R − mean(R_batch)) / std(R_batch)", whole_batch=True)
@@ -215,7 +228,7 @@ def reinforce_pp_baseline(
     """
     centred = _centred(rewards, groups, on_policy)[0]
     if batch_statistics == "rows":
-        return _divided(centred, _std(centred, torch.zeros_like(groups), on_policy, 1) + std_epsilon)
+        return _over_batch(centred, on_policy, std_epsilon)
     if mask is None:
         raise ValueError("batch_statistics='tokens' needs the mask")
     return _whitened(centred, on_policy * mask.sum(dim=1), std_epsilon)

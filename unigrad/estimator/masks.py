@@ -16,6 +16,11 @@ from unigrad.estimator.part import Part, part
 from unigrad.estimator.references import UNREAD_BY_SHAPING, Shaping, shape
 
 
+def _one_sided(moved: Tensor, advantages: Tensor, low: float, high: float) -> Tensor:
+    """PPO's rule of any measure of how far π_θ has moved: a good token counts up to `high`, a bad one down to `low`."""
+    return torch.where(advantages >= 0, moved <= high, moved >= low)
+
+
 @part("clip")
 def ppo_clip(
     ratio: Tensor, advantages: Tensor, *, clip_low: float, clip_high: float, dual_clip: float | None
@@ -26,11 +31,8 @@ def ppo_clip(
     al., 2017), a larger `clip_high` is DAPO's clip-higher. `dual_clip` c > 1 also stops a bad token above r = c (Ye et
     al., 2020, arXiv:1912.09729): 3 in verl, TRL's `delta`. `clip_low` 1 and `clip_high` inf never clip. b[B,T].
     """
-    good = ratio <= 1 + clip_high
-    bad = ratio >= 1 - clip_low
-    if dual_clip is not None:
-        bad = bad & (ratio <= dual_clip)
-    return torch.where(advantages >= 0, good, bad)
+    inside = _one_sided(ratio, advantages, 1 - clip_low, 1 + clip_high)
+    return inside if dual_clip is None else inside & ((advantages >= 0) | (ratio <= dual_clip))
 
 
 sequence_clip = Part("seq-clip", ppo_clip.function)
@@ -51,7 +53,7 @@ def cispo_mask(
     log_ratio = logp - rollout_logp
     high = math.inf if mask_high is None else math.log1p(mask_high)
     low = -math.inf if mask_low is None or mask_low >= 1 else math.log1p(-mask_low)
-    return torch.where(advantages >= 0, log_ratio <= high, log_ratio >= low)
+    return _one_sided(log_ratio, advantages, low, high)
 
 
 @part("log-clip")
@@ -59,8 +61,7 @@ def log_clip(
     logp: Tensor, rollout_logp: Tensor, advantages: Tensor, *, log_clip_low: float, log_clip_high: float
 ) -> Tensor:
     """GMPO's clip of a token's own log-ratio, one-sided as PPO's (arXiv:2507.20673). b[B,T]."""
-    log_ratio = logp - rollout_logp
-    return torch.where(advantages >= 0, log_ratio <= log_clip_high, log_ratio >= -log_clip_low)
+    return _one_sided(logp - rollout_logp, advantages, -log_clip_low, log_clip_high)
 
 
 @part("TV-clip")
@@ -71,8 +72,7 @@ def tv_clip(
 
     That is, signed, the total variation between the two policies where all other tokens count as one.
     """
-    difference = logp.exp() - rollout_logp.exp()
-    return torch.where(advantages >= 0, difference <= divergence_high, difference >= -divergence_low)
+    return _one_sided(logp.exp() - rollout_logp.exp(), advantages, -divergence_low, divergence_high)
 
 
 @part("KL-clip")

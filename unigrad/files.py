@@ -139,6 +139,15 @@ def checked(value: Any, schema: TypeAdapter[T], where: str, what: str = "an obje
         raise ConfigError(f"{where} is damaged: {what}{message[0].lower()}{message[1:]}") from None
 
 
+def is_utf8(text: str) -> bool:
+    """Whether the text can be written as UTF-8: a lone surrogate, half a character, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_file(path: Path) -> bool:
     """As `Path.is_file`; a text that is no name of a file, such as one too long, is none either."""
     try:

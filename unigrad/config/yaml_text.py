@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from unigrad.errors import ConfigError, one_line, shortened
+from unigrad.files import is_utf8
 
 LONGEST_TEXT = 2**18
 """Characters; the largest bundled recipe has a fiftieth of it."""
@@ -82,7 +83,7 @@ _Loader.yaml_implicit_resolvers = {
 
 def is_sound(text: str) -> bool:
     """Whether files and terminals can take the text: no NUL, and nothing that UTF-8 cannot say."""
-    return "\0" not in text and not any("\ud800" <= each <= "\udfff" for each in text)
+    return "\0" not in text and is_utf8(text)
 
 
 def _children(node: Any) -> list[Any]:

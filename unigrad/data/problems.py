@@ -13,6 +13,7 @@ from unigrad.data.chats import demonstration, is_chat, loaded, question
 from unigrad.data.options import shown_option, with_options
 from unigrad.data.rows import Row, read_rows
 from unigrad.errors import nearest
+from unigrad.files import is_utf8
 from unigrad.types import AnswerKind, Problem
 from unigrad.verify.boxed import last_boxed
 
@@ -113,7 +114,7 @@ def _check_texts(problem: Problem, row: Row) -> None:
     ):
         if len(text) > LONGEST_TEXT:
             raise ValueError(f"{row.where}: the {what} has {len(text):,} characters; at most {LONGEST_TEXT:,}")
-        if any("\ud800" <= each <= "\udfff" for each in text):
+        if not is_utf8(text):
             raise ValueError(f"{row.where}: half a character (a lone surrogate) is in the {what}")
 
 

@@ -219,12 +219,13 @@ def _load(
     if whole:
         check_model_files(folder)
     try:
+        overrides = any(value is not None for value in rope.values())
+        config = AutoConfig.from_pretrained(**source) if whole or overrides else None
         if whole:
-            check_parameters(AutoConfig.from_pretrained(**source), folder)
+            check_parameters(config, folder)
         if "gguf_file" in source:
             options |= transformers_api.whole_gguf_weights()
-        if any(value is not None for value in rope.values()):
-            config = AutoConfig.from_pretrained(**source)
+        if overrides:
             override_rope(config, **rope)
             options["config"] = config
         model, info = AutoModelForCausalLM.from_pretrained(

@@ -29,10 +29,12 @@ from unigrad.types import Trajectory
 
 @dataclass(slots=True)
 class _Standing:
-    """Where a run is. saved: the last step with a checkpoint. is_whole: the weights are those of `position`."""
+    """Where a run is. saved: the last step with a checkpoint. best: the step whose checkpoint is kept as the best
+    (`train.keep_best`). is_whole: the weights are those of `position`."""
 
     position: Position
     saved: int
+    best: int | None
     is_whole: bool = True
 
     def leave(self) -> None:
@@ -66,14 +68,14 @@ class Loop:
         Whatever a step raises is raised again, once the last finished step is saved, where its weights are still whole
         and fit: they are not after a FloatingPointError. Raises NoSpace when a checkpoint cannot be written.
         """
-        standing = _Standing(self.start, saved=self.start.step)
+        standing = _Standing(self.start, saved=self.start.step, best=RunMetrics(self.run).best_step)
         hook = self.step.optimizer.register_step_pre_hook(lambda *_: standing.leave())
         try:
             with stop_signals(second_acts=True) as stop:
                 self._go(standing, stop, records, display)
             if not self._is_done(standing.position):
                 return stop[0]
-            self._save_final()
+            self._save_final(standing)
         except (FloatingPointError, NoSpace):
             raise
         except Exception:
@@ -114,8 +116,8 @@ class Loop:
                     evaluated = self._evaluate(step, display)
             finally:
                 records.metrics({Metric.STEP: step, **taken.metrics, **evaluated})
-            is_best = evaluated.get(Metric.BEST_STEP) == step
-            if (config.save_steps and (last or step % config.save_steps == 0)) or stop or is_best:
+            standing.best = evaluated.get(Metric.BEST_STEP, standing.best)
+            if (config.save_steps and (last or step % config.save_steps == 0)) or stop or standing.best == step:
                 self._save(standing)
             if stop:
                 return
@@ -129,7 +131,7 @@ class Loop:
         config = self.step.config.train
         return max(position.step / config.max_steps, position.tokens / (config.max_tokens or math.inf))
 
-    def _evaluate(self, step: int, display: Display) -> dict[str, float]:
+    def _evaluate(self, step: int, display: Display) -> dict[str, Any]:
         assert self.held_out is not None
         found = self.held_out.accuracies()
         display.evaluated(step, found)
@@ -158,9 +160,9 @@ class Loop:
         # Weights and two moments of the same size, with a margin for the rest.
         write_atomically(checkpoint(self.run, position.step), write, 3 * self._weight_bytes() + 2**20)
         standing.saved = position.step
-        prune(self.run, config.train.save_total_limit, RunMetrics(self.run).best_step)
+        prune(self.run, config.train.save_total_limit, standing.best)
 
-    def _save_final(self) -> None:
+    def _save_final(self, standing: _Standing) -> None:
         dtype = getattr(torch, self.step.config.model.save_dtype)
         write_atomically(
             final_model(self.run),
@@ -168,7 +170,7 @@ class Loop:
             self._weight_bytes() + 2**20,
         )
         # What a kill left between the last checkpoint and its pruning, or within either.
-        prune(self.run, self.step.config.train.save_total_limit, RunMetrics(self.run).best_step)
+        prune(self.run, self.step.config.train.save_total_limit, standing.best)
 
     def _weight_bytes(self) -> int:
         return sum(p.numel() * p.element_size() for p in self.step.policy.model.parameters())

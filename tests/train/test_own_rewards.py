@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,15 @@ def fails_late(completions):
     global calls
     calls += 1
     return [float("nan") if calls == 3 else 0.0] * len(completions)
+
+def slow(completions):
+    import time
+    print("judging", flush=True)
+    time.sleep(60)
+
+async def slow_judge(completions):
+    print("judging", flush=True)
+    await asyncio.sleep(60)
 """
 OPTIONS = (
     "--output_dir", "run", "--data.eval", "null", "--train.eval_steps", "0", "--train.tensorboard", "false",
@@ -102,6 +114,20 @@ def test_a_bad_reward_late_in_a_run_is_one_line(module: str) -> None:
     assert "reward function 'fails_late' returned nan at 0" in line
     assert "unigrad train --resume run" in line
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("function", ["slow", "slow_judge"])
+def test_ctrl_c_within_a_reward_function_is_no_bug_of_it(module: str, function: str) -> None:
+    command = ["train", "tiny-hpt", *OPTIONS, "--verify.reward_function", f"{module}.{function}"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "unigrad", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        while "judging" not in (line := process.stdout.readline()):
+            assert line
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "unigrad: stopped\n")
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,13 @@ from unigrad.errors import UserCodeError
 
 
 def awaited(awaitable: Awaitable[Any]) -> Any:
-    """What it gives. Raises UserCodeError for whatever it raises, SystemExit too."""
+    """What it gives. Raises UserCodeError for whatever it raises, SystemExit too; but a KeyboardInterrupt, which is the
+    user's at the terminal, is left as it is."""
 
     def run() -> Any:
         try:
             return _runner().run(_result(awaitable))
-        except UserCodeError:
+        except (UserCodeError, KeyboardInterrupt):
             raise
         except BaseException as error:  # of a task that it started
             raise UserCodeError from error
@@ -49,5 +50,10 @@ def _runner() -> asyncio.Runner:
 async def _result(awaitable: Awaitable[Any]) -> Any:
     try:
         return await awaitable
+    except KeyboardInterrupt:
+        raise
     except BaseException as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise  # the runner's answer to a SIGINT, which it makes a KeyboardInterrupt of
         raise UserCodeError from error

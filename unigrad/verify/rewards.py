@@ -48,12 +48,14 @@ def score(
     `prompts` and `completions` have one entry each for each completion; a function gets those of the `arguments` that
     its signature takes. A coroutine is awaited. Raises RewardError where the function asks for an argument that there
     is not, and on a result that is not a list, tuple, array or tensor of so many finite numbers (or None), and
-    UserCodeError for whatever the function raises, a call of sys.exit too.
+    UserCodeError for whatever the function raises, a call of sys.exit too; a KeyboardInterrupt is left as it is.
     """
     name = function_name(function)
     taken = _taken(name, function, {"prompts": prompts, "completions": completions, **arguments})
     try:
         result = function(**taken)
+    except KeyboardInterrupt:
+        raise
     except BaseException as error:
         raise UserCodeError from error
     if inspect.isawaitable(result):

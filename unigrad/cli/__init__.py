@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from unigrad.cli.parser import Parser
+from unigrad.config.credentials import check_no_credentials
 from unigrad.config.yaml_text import is_sound
 from unigrad.errors import ConfigError, UserCodeError, as_line, nearest, one_line, shortened
 from unigrad.plugins import theirs
@@ -47,8 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_standard_streams()
     _keep_dependencies_quiet()
     try:
-        for argument in arguments:
+        for before, argument in zip(["", *arguments], arguments, strict=False):
             _check_argument(argument)
+            name = next((each.partition("=")[0] for each in (argument, before) if each.startswith("--")), "an argument")
+            check_no_credentials(argument, name)
         if not arguments or arguments[0].startswith("-"):
             return _without_command(arguments)
         command, *rest = arguments

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from unigrad.config.credentials import check_no_credentials, texts
 from unigrad.config.schema import Config, current_config
 from unigrad.config.section import LARGEST
 from unigrad.config.yaml_text import read_yaml
@@ -80,7 +81,9 @@ def type_name(field: FieldInfo) -> str:
 
 
 def validate(tree: Mapping[str, Any], where: str) -> Config:
-    """Raises ConfigError on an unknown key or a bad value; `where` it stands begins the line."""
+    """Raises ConfigError on an unknown key, a bad value or a credential; `where` it stands begins the line."""
+    for place, text in texts(tree, ""):
+        check_no_credentials(text, f"{where}: {place}")
     try:
         return current_config().model_validate(tree)
     except ValidationError as errors:

@@ -36,6 +36,15 @@ LONGEST_NAME, LONGEST_PATH = 255, 4095
 """Bytes, on every common file system."""
 
 
+class DamagedError(ConfigError):
+    """A file that cannot be read, or holds something else than it should: one line. reason: the part of it that does
+    not name the file."""
+
+    def __init__(self, line: str, reason: str) -> None:
+        super().__init__(line)
+        self.reason = reason
+
+
 def lock(file: int | IO[bytes]) -> None:
     """For this process, until the file is closed. Raises BlockingIOError where another process has it."""
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -75,9 +84,11 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+        reason = f"not UTF-8 text: {error.reason} at byte {error.start}"
+        raise DamagedError(f"{path} is {reason}", reason) from None
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DamagedError(f"cannot read {path}: {reason}", reason) from None
 
 
 def opened(path: Path) -> IO[bytes]:
@@ -129,14 +140,15 @@ def checked(value: Any, schema: TypeAdapter[T], where: str, what: str = "an obje
     except ValidationError as errors:
         lacking = [".".join(map(str, each["loc"])) for each in errors.errors() if each["type"] == "missing"]
         if lacking:
-            raise ConfigError(f"{where}: {what} without {', '.join(lacking[:5])}") from None
+            reason = f"{what} without {', '.join(lacking[:5])}"
+            raise DamagedError(f"{where}: {reason}", reason) from None
         error = errors.errors()[0]
         message = error["msg"].removeprefix("Value error, ")
         if error["type"] in _NO_OBJECT:
             message = "an object belongs there"
         place = _place(error["loc"], value)
         what = f"{place} = {shortened(repr(error['input']), 60)}: " if place else ""
-        raise ConfigError(f"{where} is damaged: {what}{message[0].lower()}{message[1:]}") from None
+        raise _damaged(where, f"{what}{message[0].lower()}{message[1:]}") from None
 
 
 def is_utf8(text: str) -> bool:
@@ -205,9 +217,13 @@ def _parsed(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except RecursionError:
-        raise ConfigError(f"{where} is damaged: it is nested too deeply") from None
+        raise _damaged(where, "it is nested too deeply") from None
     except ValueError as error:
-        raise ConfigError(f"{where} is damaged: {one_line(error)}") from None
+        raise _damaged(where, one_line(error)) from None
+
+
+def _damaged(where: str, reason: str) -> DamagedError:
+    return DamagedError(f"{where} is damaged: {reason}", reason)
 
 
 @contextlib.contextmanager

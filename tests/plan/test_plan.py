@@ -32,7 +32,7 @@ from unigrad.plan.memory import (
     peak,
 )
 from unigrad.policy import Policy, find_architecture, load_policy, token_logprobs
-from unigrad.policy.architecture import Dimensions, bundled_architectures, dimensions
+from unigrad.policy.architecture import Dimensions, bundled_architectures, dimensions, skeleton
 from unigrad.rollout import Prompt, Sampling, TorchEngine, sampler, torch_engine
 from unigrad.rollout.row_cache import RowCache
 from unigrad.train.optimizer import build_optimizer
@@ -95,7 +95,7 @@ def test_nothing_tries_the_network(recipe: str, tmp_path: Path) -> None:
     ],
 )
 def test_parameters_are_exact(name: str, parameters: int) -> None:
-    assert dimensions(bundled_architectures()[name]).parameters == parameters
+    assert dimensions(skeleton(bundled_architectures()[name])).parameters == parameters
 
 
 def test_what_a_large_model_needs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,6 +123,19 @@ def test_a_part_that_only_some_methods_have() -> None:
     assert any(name.startswith("keys and values") for name in parts())
 
 
+def test_the_model_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    original = AutoModelForCausalLM.from_config
+
+    def from_config(config: Any) -> Any:
+        made.append(config)
+        return original(config)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_config", from_config)
+    assert main(["train", "tiny-hpt", "--plan"]) == 0
+    assert len(made) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -146,10 +159,11 @@ def test_what_cannot_be_planned_is_one_line(
 def test_a_folder_is_planned_with_the_overrides(tmp_path: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(MODEL_PATH)
     model.save_pretrained(tmp_path)
-    architecture, found = find_architecture(str(tmp_path), rope_theta=500.0, max_position_embeddings=77)
+    planned, found = find_architecture(str(tmp_path), rope_theta=500.0, max_position_embeddings=77)
+    architecture = planned.config
     assert (architecture.rope_parameters["rope_theta"], architecture.max_position_embeddings) == (500.0, 77)
     assert found == "its folder"
-    assert dimensions(architecture).parameters == sum(p.numel() for p in model.parameters())
+    assert dimensions(planned).parameters == sum(p.numel() for p in model.parameters())
 
 
 @pytest.mark.usefixtures("offline")
@@ -161,8 +175,8 @@ def test_the_local_cache_comes_before_the_bundled_facts(tmp_path: Path) -> None:
     assert find_architecture(name)[1] == "the bundled facts"
     config = AutoModelForCausalLM.from_pretrained(MODEL_PATH).config
     config.save_pretrained(model / "snapshots" / "0123")
-    architecture, found = find_architecture(name)
-    assert (found, architecture.model_type) == ("the local cache", "llama")
+    planned, found = find_architecture(name)
+    assert (found, planned.config.model_type) == ("the local cache", "llama")
 
 
 def test_weights_gradients_and_moments_are_those_of_a_real_update() -> None:
@@ -259,7 +273,7 @@ def saved_bytes(kind: str, rows: int, length: int, compute_size: int, checkpoint
     autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=compute_size == 2)
     with saved_tensors_hooks(keep, lambda tensor: tensor), autocast:
         model.base_model(input_ids=torch.zeros(rows, length, dtype=torch.long), use_cache=False)
-    return sum(tensor.untyped_storage().nbytes() for tensor in saved.values()), dimensions(config)
+    return sum(tensor.untyped_storage().nbytes() for tensor in saved.values()), dimensions(model)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -292,7 +306,7 @@ def test_the_sizes_of_a_chunk_and_a_part_are_those_in_use() -> None:
 
 
 def test_log_prob_buffers_hold_no_tokens_times_vocabulary() -> None:
-    qwen = dimensions(bundled_architectures()["Qwen/Qwen2.5-Math-1.5B"])
+    qwen = dimensions(skeleton(bundled_architectures()["Qwen/Qwen2.5-Math-1.5B"]))
     chunk, head = 512 * qwen.vocabulary, qwen.vocabulary * qwen.hidden
     assert logprob_buffers(qwen, 2) == 8 * chunk + 4 * head * 2 + 4 * head
     assert logprob_buffers(qwen, 4) == 8 * chunk + 4 * head * 2

@@ -21,7 +21,7 @@ from unigrad.policy.model_files import check_model_files
         ("config.json", {"model_type": ["llama"]}, "model_type"),
         ("config.json", {"hidden_size": "x"}, "hidden_size"),
         ("config.json", {"num_hidden_layers": 0}, "num_hidden_layers = 0"),
-        ("config.json", {"num_hidden_layers": 10**8, "hidden_size": 64}, "are more parameters than the weights"),
+        ("config.json", {"num_hidden_layers": 10**8, "hidden_size": 64}, "100000000 layers are more than a model has"),
         ("config.json", {"text_config": {"vocab_size": -3}}, "text_config.vocab_size"),
         ("config.json", {"quantization_config": {"quant_method": "nope"}}, "quantised weights do not train"),
         ("generation_config.json", {"eos_token_id": [[1]]}, "eos_token_id"),
@@ -31,7 +31,7 @@ from unigrad.policy.model_files import check_model_files
         ("adapter_config.json", {}, "holds an adapter"),
         ("config.json", [1], "config.json is damaged: an object belongs there"),
         ("config.json", {"num_key_value_heads": 0}, "damaged: num_key_value_heads = 0: "),
-        ("config.json", {"n_layer": 10**9}, "num_hidden_layers = 1000000000 are more parameters"),
+        ("config.json", {"n_layer": 10**9}, "1000000000 layers are more than a model has"),
         ("config.json", {"n_embd": 0}, "damaged: n_embd = 0: "),
         ("config.json", {"head_dim": -1}, "damaged: head_dim = -1: "),
         ("config.json", {"sliding_window": "all"}, "damaged: sliding_window = 'all': "),
@@ -50,7 +50,11 @@ def test_model_folders(file: str, data: object, message: str, tmp_path: Path) ->
 def test_sizes_that_are_not_those_of_the_weights(tmp_path: Path) -> None:
     shape = {"model_type": "gpt2", "vocab_size": 9, "n_embd": 8, "n_layer": 1, "n_head": 2}
     (tmp_path / "model.safetensors").write_bytes(b"0" * 5000)
-    for sizes in ({"n_positions": 10**9}, {"n_positions": 4, "n_inner": 10**12}):
+    for sizes in (
+        {"n_positions": 10**9},
+        {"n_positions": 4, "n_inner": 10**12},
+        {"n_positions": 4, "vocab_size": 10**12},
+    ):
         (tmp_path / "config.json").write_text(json.dumps({**shape, **sizes}), encoding="utf-8")
         with pytest.raises(ValueError, match=r"parameters; the weights beside it have 5,000 bytes"):
             find_architecture(str(tmp_path))

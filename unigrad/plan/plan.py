@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from unigrad.config import Config
 from unigrad.data.rows import SUFFIXES
 from unigrad.hybrid import Objective
 from unigrad.plan.memory import FLOAT32, PHASES, Part, memory, peak
-from unigrad.policy.architecture import Dimensions, dimensions, skeleton
+from unigrad.policy.architecture import Dimensions, dimensions
 from unigrad.rollout.torch_engine import checked_cache_argument
 
 MIB, GIB, GB = 2**20, 2**30, 10**9
@@ -26,9 +26,9 @@ GATED = "meta-llama/"
 """Whose models the hub gives only to those who have accepted their licence."""
 
 
-def plan_lines(config: Config, stages: Sequence[Objective], architecture: PreTrainedConfig, found: str) -> list[str]:
-    """The plan of a run on one CUDA GPU. found: where the architecture was found, in words."""
-    model = dimensions(architecture)
+def plan_lines(config: Config, stages: Sequence[Objective], skeleton: PreTrainedModel, found: str) -> list[str]:
+    """The plan of a run on one CUDA GPU. found: where the model's architecture was found, in words."""
+    model = dimensions(skeleton)
     needs = frozenset[str]().union(*(stage.needs for stage in stages))
     samples = any(stage.samples for stage in stages)
     parts = memory(
@@ -40,12 +40,12 @@ def plan_lines(config: Config, stages: Sequence[Objective], architecture: PreTra
         compute_size=FLOAT32 if config.model.dtype == "float32" else 2,
     )
     return [
-        f"model: {config.model.name_or_path} (known from {found}), {architecture.model_type}, {model.layers} layers, "
-        f"{model.parameters:,} parameters",
+        f"model: {config.model.name_or_path} (known from {found}), {skeleton.config.model_type}, "
+        f"{model.layers} layers, {model.parameters:,} parameters",
         *_table(parts),
         *_work(config, stages),
         "needs:",
-        *(f"  {line}" for line in _needs(config, stages, architecture, model, parts)),
+        *(f"  {line}" for line in _needs(config, stages, skeleton, model, parts)),
     ]
 
 
@@ -98,7 +98,7 @@ def _of_a_question(config: Config, stage: Objective) -> tuple[int, int, int]:
 
 
 def _needs(
-    config: Config, stages: Sequence[Objective], architecture: PreTrainedConfig, model: Dimensions, parts: list[Part]
+    config: Config, stages: Sequence[Objective], skeleton: PreTrainedModel, model: Dimensions, parts: list[Part]
 ) -> Iterator[str]:
     needed = max(peak(parts, phase) for phase in PHASES) / GIB
     fits = [card for card, memory_there in CARDS.items() if needed <= memory_there]
@@ -106,7 +106,7 @@ def _needs(
     yield f"one GPU of at least {needed:.1f} GiB: it " + "; it ".join(
         f"{verb} {', '.join(map(str, cards))} GB" for verb, cards in (("fits", fits), ("does not fit", others)) if cards
     )
-    if refusal := _engine_refusal(config, stages, architecture):
+    if refusal := _engine_refusal(config, stages, skeleton):
         yield refusal
     weights = FLOAT32 * model.parameters
     if LARGE_CARD in others:
@@ -117,16 +117,16 @@ def _needs(
         )
     yield f"main memory of about {weights / GIB:.1f} GiB, through which the weights are loaded"
     yield f"disk: {', '.join(_disk(config, stages, weights))}"
-    yield from _downloads(config, architecture, model)
+    yield from _downloads(config, skeleton.config, model)
 
 
-def _engine_refusal(config: Config, stages: Sequence[Objective], architecture: PreTrainedConfig) -> str | None:
+def _engine_refusal(config: Config, stages: Sequence[Objective], skeleton: PreTrainedModel) -> str | None:
     """Why the torch engine would not sample from this model, as far as its architecture says."""
     evaluates = config.data.eval is not None and config.train.eval_steps > 0
     if config.rollout.engine != "torch" or not (evaluates or any(stage.samples for stage in stages)):
         return None
     try:
-        checked_cache_argument(skeleton(architecture))
+        checked_cache_argument(skeleton)
     except ValueError as error:
         return f"another model, or SFT without evaluations (train.eval_steps 0): {error}"
     return None

@@ -39,18 +39,17 @@ class Dimensions:
     tied: bool
 
 
-def dimensions(config: PreTrainedConfig) -> Dimensions:
-    """Of the model that `config` describes, counted on the model itself, without a byte of its weights.
+def dimensions(model: PreTrainedModel) -> Dimensions:
+    """Counted on the model itself, of which a `skeleton` is enough.
 
     Raises:
         ConfigError: an architecture without attention, whose memory is not counted like this.
     """
-    text = text_config(config)
+    text = text_config(model.config)
     if getattr(text, "num_attention_heads", None) is None:
         raise ConfigError(
             f"the needs of architecture {text.model_type!r} are not known here: it has no attention heads"
         )
-    model = skeleton(config)
     inputs, outputs = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     matrices = (p for p in model.parameters() if p.ndim >= 2 and p is not inputs and p is not outputs)
     return Dimensions(
@@ -75,10 +74,10 @@ def skeleton(config: PreTrainedConfig) -> PreTrainedModel:
     return model
 
 
-def check_parameters(config: PreTrainedConfig, folder: Path) -> None:
-    """Raises ConfigError where `config` describes more parameters than the weights in the folder, if any, have bytes:
-    its sizes are not theirs, and to make them may be more than the machine can."""
-    described, size = sum(p.numel() for p in skeleton(config).parameters()), weights_size(folder)
+def check_parameters(model: PreTrainedModel, folder: Path) -> None:
+    """Raises ConfigError where the model, of which a `skeleton` is enough, has more parameters than the weights in the
+    folder, if any, have bytes: its config's sizes are not theirs, and to make them may be more than the machine can."""
+    described, size = sum(p.numel() for p in model.parameters()), weights_size(folder)
     if size and described > size:
         raise ConfigError(
             f"{folder / 'config.json'}: its sizes make {described:,} parameters; "

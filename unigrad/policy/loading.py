@@ -21,7 +21,7 @@ from transformers import (
 from unigrad.batch import Sequences, padded
 from unigrad.errors import nearest, one_line
 from unigrad.policy import transformers_api
-from unigrad.policy.architecture import bundled_architectures, check_parameters, override_rope
+from unigrad.policy.architecture import bundled_architectures, check_parameters, override_rope, skeleton
 from unigrad.policy.model_files import check_model_files
 from unigrad.policy.policy import Policy, TokenStatistics
 from unigrad.versions import warn_of_untested
@@ -86,9 +86,9 @@ def load_policy(
 
 def find_architecture(
     name_or_path: str, *, rope_theta: float | None = None, max_position_embeddings: int | None = None
-) -> tuple[PreTrainedConfig, str]:
-    """The config that `load_policy` would meet, and where it was found, without a network: in the model's own folder
-    or file, else in the hub's local cache, else among the bundled facts.
+) -> tuple[PreTrainedModel, str]:
+    """The skeleton of the model that `load_policy` would meet, and where its config was found, without a network: in
+    the model's own folder or file, else in the hub's local cache, else among the bundled facts.
 
     Raises:
         FileNotFoundError: a path with nothing there.
@@ -105,17 +105,19 @@ def find_architecture(
             source, found = {}, "the bundled facts"
     try:
         with transformers_api.quiet():
-            if source and "gguf_file" not in source:
-                check_model_files(Path(source["pretrained_model_name_or_path"]))
+            folder = Path(source["pretrained_model_name_or_path"]) if source and "gguf_file" not in source else None
+            if folder:
+                check_model_files(folder)
             config = AutoConfig.from_pretrained(**source) if source else _bundled(name_or_path)
-            if source and "gguf_file" not in source:
-                check_parameters(config, Path(source["pretrained_model_name_or_path"]))
+            override_rope(config, rope_theta=rope_theta, max_position_embeddings=max_position_embeddings)
+            model = skeleton(config)
+            if folder:
+                check_parameters(model, folder)
     except ValueError:
         raise
     except Exception as error:
         raise ValueError(f"cannot read the config of {name_or_path}: {one_line(error)}") from error
-    override_rope(config, rope_theta=rope_theta, max_position_embeddings=max_position_embeddings)
-    return config, found
+    return model, found
 
 
 def _bundled(name: str) -> PreTrainedConfig:
@@ -222,7 +224,7 @@ def _load(
         overrides = any(value is not None for value in rope.values())
         config = AutoConfig.from_pretrained(**source) if whole or overrides else None
         if whole:
-            check_parameters(config, folder)
+            check_parameters(skeleton(config), folder)
         if "gguf_file" in source:
             options |= transformers_api.whole_gguf_weights()
         if overrides:

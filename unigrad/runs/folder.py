@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from unigrad.config import Config
 from unigrad.errors import ConfigError
-from unigrad.files import Text, read_json, read_record, replace_json, replace_text
+from unigrad.files import DamagedError, Text, read_json, read_record, replace_json, replace_text
 from unigrad.versions import environment
 
 CONFIG_FILE = "config.yaml"
@@ -107,7 +107,6 @@ def read_environment(folder: Path) -> dict[str, str]:
         return {}
     try:
         found: dict[str, str] = read_json(file, _ENVIRONMENT)
-    except ConfigError as error:
-        reason = str(error).removeprefix(f"{file} is ").removeprefix("damaged: ")
-        raise ConfigError(f"{file} is damaged ({reason}); without it the run goes on") from None
+    except DamagedError as error:
+        raise ConfigError(f"{file} is damaged ({error.reason}); without it the run goes on") from None
     return found

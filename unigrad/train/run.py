@@ -102,16 +102,16 @@ def show_plan(config: Config) -> int:
     try:
         stages = checked_objectives(config)
         prompt_template(config.data.prompt_template)
-        architecture, found = find_architecture(
+        skeleton, found = find_architecture(
             model_source(config.model.name_or_path),
             rope_theta=config.model.rope_theta,
             max_position_embeddings=config.model.max_position_embeddings,
         )
     except (ValueError, OSError) as error:
         raise ConfigError(one_line(error)) from error
-    check_lengths(config, architecture)
+    check_lengths(config, skeleton.config)
     console = Console(highlight=False)
-    for line in plan_lines(config, stages, architecture, found):
+    for line in plan_lines(config, stages, skeleton, found):
         console.print(line, markup=False, soft_wrap=True)
     return 0
 

@@ -217,3 +217,25 @@ def test_what_the_prompt_opened_stands_once(
         assert tokenizer.decode(demonstration.completion_ids) == f"{demonstration.text}<eos>"
         turn = turn_of(template, tokenizer)
         assert turn.completion(demonstration.text) == demonstration.text
+
+
+@pytest.mark.parametrize("empty", ["<think>\n\n</think>\n\n", "<think></think>", "</think>\n"])
+def test_a_thought_behind_one_that_is_over_is_refused(tokenizer: PreTrainedTokenizerFast, empty: str) -> None:
+    hasty = CHATML.replace("assistant\n{% endif %}", f"assistant\n{empty}{{{{ '' }}}}{{% endif %}}")
+    made(tokenizer, hasty, "<|im_start|>", "<|im_end|>")
+
+    def completion(solution: str) -> str:
+        problems = [Problem(id="p7", problem="1+1?", answer="2", solution=solution)]
+        limits = {"max_prompt_length": 200, "max_demonstration_length": 200}
+        scorer = AtOnce(lambda attempts: [Score(1.0, Verdict(True, "2", Reason.RIGHT)) for _ in attempts])
+        prepared = prepare_problems(problems, prompt_template("chat"), tokenizer, **limits, scorer=scorer)
+        demonstration = prepared.problems[0].demonstration
+        assert demonstration is not None
+        return demonstration.text
+
+    message = r"^the demonstration of problem p7 begins with <think>, but the prompt template has written a thought"
+    for begins in ("<think>\nHmm.\n</think>\n2", "\n<think>Hmm.</think>2"):
+        with pytest.raises(ValueError, match=message):
+            completion(begins)
+    for fine in ("2", "<thinking>Hmm.</thinking>2", "It is <think> 2", f"{empty}2"):
+        assert completion(fine).endswith("2")

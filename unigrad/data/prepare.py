@@ -123,7 +123,7 @@ def prepare_problems(
     its problem without a demonstration: cut, it would lose its end token. Without a max_demonstration_length none is
     looked at. turn: what demonstrations begin and end with; None: as the template has it.
 
-    Raises ValueError where no problem is left.
+    Raises ValueError where no problem is left, and where a prompt has ended the thought that a demonstration begins.
     """
     rendered = [prompted(problem, template, tokenizer) for problem in problems]
     kept = [each for each in rendered if len(each.prompt_ids) <= max_prompt_length]
@@ -161,11 +161,18 @@ def _solutions(
     kept: Sequence[PreparedProblem], turn: Turn, tokenizer: PreTrainedTokenizerBase
 ) -> dict[int, tuple[str, tuple[int, ...]]]:
     """By the positions of their problems, the demonstrations as they would train: as text and as ids."""
-    return {
-        position: (turn.completion(solution), tuple(encode_demonstration(solution, tokenizer, turn)))
-        for position, each in enumerate(kept)
-        if (solution := each.problem.solution) is not None
-    }
+    solutions = {}
+    for position, each in enumerate(kept):
+        if (solution := each.problem.solution) is not None:
+            text = turn.completion(solution)
+            if marker := turn.second_thought(text):
+                raise ValueError(
+                    f"the demonstration of problem {each.problem.id} begins with {marker}, but the prompt template has "
+                    f"written a thought before it, {turn.opening.rstrip()[-60:]!r}: the model would think twice; take "
+                    "a template that writes none, such as 'boxed', or demonstrations without theirs"
+                )
+            solutions[position] = (text, tuple(encode_demonstration(solution, tokenizer, turn)))
+    return solutions
 
 
 def _scored(

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 _QUESTION, _ANSWER = "wombatquestion", "wombatanswer"
 # What the markers of all families begin with: <think>, <|im_end|>, [THINK], ◁think▷.
 _BRACKETS = "<[◁"
+_THOUGHTS = {
+    **{f"<{name}>": f"</{name}>" for name in ("think", "thinking", "thought", "reasoning")},
+    **{"[THINK]": "[/THINK]", "◁think▷": "◁/think▷", "<|begin_of_thought|>": "<|end_of_thought|>"},
+}
+"""What begins a thought, with what ends it."""
 _STARTS = re.compile(rf"(?:^|\n)[^\S\n]*(?=\S)|(?=[{re.escape(_BRACKETS)}])")
 
 
@@ -48,6 +53,11 @@ class Turn:
         while end := next((end for end in self.ends if text.rstrip().endswith(end)), None):
             text = text.rstrip().removesuffix(end)
         return text
+
+    def second_thought(self, completion: str) -> str | None:
+        """The marker with which the completion begins a thought, where every prompt ends with one that is over."""
+        closed = (begin for begin, end in _THOUGHTS.items() if self.opening.rstrip().endswith(end))
+        return next(filter(completion.lstrip().startswith, closed), None)
 
 
 def turn_of(template: PromptTemplate, tokenizer: PreTrainedTokenizerBase, named: str | None = None) -> Turn:

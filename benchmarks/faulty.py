@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -106,6 +107,9 @@ def _content(path: Path) -> Any:
 
 
 def _serve(said: Path) -> None:
+    # What the commands import as they run: torch and all that stands on it.
+    for name in ("train.run", "evaluate.evaluation", "compare.comparison"):
+        import_module(f"unigrad.{name}")
     from unigrad.cli import main
 
     shim = ctypes.CDLL(None)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 
 from unigrad.cli import main
@@ -118,16 +118,15 @@ def test_a_bad_reward_late_in_a_run_is_one_line(module: str) -> None:
 
 @pytest.mark.parametrize("function", ["slow", "slow_judge"])
 def test_ctrl_c_within_a_reward_function_is_no_bug_of_it(module: str, function: str) -> None:
+    os.mkfifo("said")
     command = ["train", "tiny-hpt", *OPTIONS, "--verify.reward_function", f"{module}.{function}"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "unigrad", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        while "judging" not in (line := process.stdout.readline()):
+    process = processes.start(command, Path("said"))
+    with Path("said").open() as said:
+        while "judging" not in (line := said.readline()):
             assert line
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
-    assert (process.returncode, said) == (130, "unigrad: stopped\n")
+        processes.send(signal.SIGINT, process)
+        assert said.read() == "unigrad: stopped\n"
+    assert processes.exit_code(process) == 130
 
 
 @pytest.mark.parametrize(

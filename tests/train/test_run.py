@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import random
-import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import processes
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -27,6 +26,7 @@ from unigrad.versions import environment
 SMALL = {
     "tiny.train_problems": 24,
     "tiny.eval_problems": 8,
+    "verify.workers": 1,
     "rollout.max_completion_length": 24,
     "rollout.num_generations": 4,
     "train.max_steps": 6,
@@ -48,11 +48,6 @@ def command(run: Path, recipe: str = "tiny-hpt", **changes: object) -> list[str]
 
 def resume(run: Path, *options: str) -> list[str]:
     return ["train", "--resume", str(run), *options]
-
-
-def program(arguments: list[str]) -> list[str]:
-    """A process of its own, for what cannot be done to this one."""
-    return [sys.executable, "-m", "unigrad", *arguments]
 
 
 @dataclass(frozen=True)
@@ -80,6 +75,16 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 def without_times(line: dict[str, float]) -> dict[str, float]:
     return {key: value for key, value in line.items() if not key.startswith("time/")}
+
+
+@pytest.fixture
+def odd_lengths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A reward function under which about half of any completions are right, and no symbolic check is waited for."""
+    (tmp_path / "reward_by_length.py").write_text(
+        "def odd(completions):\n    return [float(len(each) % 2) for each in completions]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    return "reward_by_length.odd"
 
 
 @pytest.fixture(scope="module")
@@ -147,20 +152,14 @@ def test_killed_at_three_arbitrary_moments_and_resumed_it_ends_with_the_same_wei
     run, moments = tmp_path / "run", random.Random(seed)
     for kill in range(3):
         arguments = resume(run) if (run / "config.yaml").exists() else command(run)
-        process = subprocess.Popen(program(arguments), stdout=subprocess.DEVNULL)
-        target = kill + moments.randrange(2)
-        while process.poll() is None and (not (run / "metrics.jsonl").exists() or len(metrics_so_far(run)) <= target):
-            time.sleep(0.01)
-        time.sleep(moments.random() * 0.5)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process = processes.start(arguments, tmp_path / "said")
+        processes.wait_for(run / "metrics.jsonl", kill + moments.randrange(2) + 1, process)
+        time.sleep(moments.random() * 0.1)
+        process.kill()
+        assert processes.exit_code(process) in (-signal.SIGKILL, 0)  # on a machine that is busy it may have ended
     finish(resume(run))
     assert all(torch.equal(tensor, weights(run)[name]) for name, tensor in weights(unstopped).items())
     assert [without_times(line) for line in metrics(run)] == [without_times(line) for line in metrics(unstopped)]
-
-
-def metrics_so_far(run: Path) -> list[str]:
-    return (run / "metrics.jsonl").read_text().splitlines()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -168,14 +167,11 @@ def test_a_stop_signal_finishes_the_step_saves_and_says_how_to_go_on(
     number: signal.Signals, unstopped: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    process = subprocess.Popen(program(command(run, train__save_steps=0)), stdout=subprocess.PIPE, text=True)
-    while not (run / "metrics.jsonl").exists() or len(metrics_so_far(run)) < 2:
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 128 + number
-    assert f"go on with: unigrad train --resume {run}" in output
+    process = processes.start(command(run, train__save_steps=0), tmp_path / "said")
+    processes.wait_for(run / "metrics.jsonl", 2, process)
+    processes.send(number, process)
+    assert processes.exit_code(process) == 128 + number
+    assert f"go on with: unigrad train --resume {run}" in (tmp_path / "said").read_text()
     stopped_at = metrics(run)[-1]["step"]
     assert (run / f"checkpoint-{stopped_at}").is_dir()
     finish(resume(run))
@@ -183,13 +179,13 @@ def test_a_stop_signal_finishes_the_step_saves_and_says_how_to_go_on(
 
 
 def test_a_run_whose_terminal_is_gone_saves_and_ends(unstopped: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    with subprocess.Popen(program(command(run, train__save_steps=0)), stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        while "step 1/6" not in (line := process.stdout.readline()):
+    run, terminal = tmp_path / "run", tmp_path / "terminal"
+    os.mkfifo(terminal)
+    process = processes.start(command(run, train__save_steps=0), terminal)
+    with terminal.open() as said:
+        while "step 1/6" not in (line := said.readline()):
             assert line
-        process.stdout.close()
-        assert process.wait(120) == 128 + signal.SIGHUP
+    assert processes.exit_code(process) == 128 + signal.SIGHUP
     stopped_at = metrics(run)[-1]["step"]
     assert (run / f"checkpoint-{stopped_at}").is_dir()
     finish(resume(run))
@@ -252,17 +248,11 @@ def test_a_full_disk_keeps_the_last_good_checkpoint_and_says_so(tmp_path: Path) 
     run = tmp_path / "run"
     finish(command(run, train__max_steps=2))
 
-    def small_files_only() -> None:
-        # A file that may not grow stands in for a disk that is full: the model's write fails midway.
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
-
-    done = subprocess.run(
-        program(resume(run, "--train.max_steps", "4")),
-        capture_output=True, text=True, timeout=300, check=False, preexec_fn=small_files_only,
-    )  # fmt: skip
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert f"the last good checkpoint is {run / 'checkpoint-2'}" in done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
+    process = processes.start(resume(run, "--train.max_steps", "4"), tmp_path / "said", largest_file=2**20)
+    assert processes.exit_code(process) == 1
+    said = (tmp_path / "said").read_text()
+    assert f"the last good checkpoint is {run / 'checkpoint-2'}" in said
+    assert "Traceback" not in said
     finish(resume(run, "--train.max_steps", "4"))
     assert (run / "final").is_dir()
 
@@ -294,10 +284,11 @@ def test_the_pure_methods_train(method: str, tmp_path: Path) -> None:
     ],
     ids="-".join,
 )
-def test_table_1_trains_through_one_trainer(choice: tuple[str, ...], tmp_path: Path) -> None:
+def test_table_1_trains_through_one_trainer(choice: tuple[str, ...], odd_lengths: str, tmp_path: Path) -> None:
     recipe, *options = choice
     run = tmp_path / "run"
-    finish([*command(run, recipe, train__max_steps=2, train__eval_steps=0, train__tensorboard=False), *options])
+    changes = {"train.max_steps": 2, "train.eval_steps": 0, "train.tensorboard": False}
+    finish([*command(run, recipe, **changes, verify__reward_function=odd_lengths), *options])
     lines = metrics(run)
     assert [line["step"] for line in lines] == [1, 2]
     assert sum(line["train/updates"] for line in lines) > 0
@@ -324,15 +315,15 @@ def test_sft_then_grpo_has_two_stages_and_resumes_across_their_border(tmp_path: 
     assert "train.max_steps was 6 and is now 8" in error
 
 
-def test_the_second_stage_starts_with_a_fresh_optimizer(tmp_path: Path) -> None:
+def test_the_second_stage_starts_with_a_fresh_optimizer(odd_lengths: str, tmp_path: Path) -> None:
     """After one step of a fresh AdamW every moment is that step's alone."""
     run = tmp_path / "run"
     changes = {
         "train__max_steps": 4,
         "train__save_steps": 1,
         "train__questions_per_update": 6,
-        # Cut off they would all be wrong, and a step of equal rewards trains nothing.
-        "rollout__max_completion_length": 60,
+        # A step of equal rewards trains nothing.
+        "verify__reward_function": odd_lengths,
     }
     finish(command(run, "tiny-sft_then_grpo", **changes))
     assert all(line["train/updates"] == 1 for line in metrics(run)[1:])
@@ -371,10 +362,13 @@ def test_dry_run_checks_everything_and_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_evaluations_have_the_runs_seed_unless_they_have_their_own(tmp_path: Path) -> None:
+def test_evaluations_have_the_runs_seed_unless_they_have_their_own(odd_lengths: str, tmp_path: Path) -> None:
     def before_training(name: str, seed: int, **changes: object) -> dict[str, float]:
-        options = {"train.max_steps": 1, "train.save_steps": 0, "tiny.eval_problems": 40, "eval.num_generations": 4}
-        finish(command(tmp_path / name, train__seed=seed, **options, **changes))
+        options = {
+            "train.max_steps": 1, "train.save_steps": 0, "tiny.eval_problems": 40, "eval.num_generations": 4,
+            "verify.reward_function": odd_lengths, "train.tensorboard": False,
+        }  # fmt: skip
+        finish(command(tmp_path / name, "tiny-sft", train__seed=seed, **options, **changes))
         return {key: value for key, value in metrics(tmp_path / name)[0].items() if key.startswith("eval/")}
 
     ours = [before_training(f"own-{seed}", seed, eval__seed=5) for seed in (0, 1)]

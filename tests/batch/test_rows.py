@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unigrad.batch import Row, Rows, Sequences, padded
+from unigrad.batch import Row, Rows, Sequences, laid_out
 from unigrad.estimator import algorithm
 
 SFT, GRPO = algorithm("sft"), algorithm("grpo")
@@ -46,7 +46,7 @@ def test_micro_batches_predict_each_completion_token_from_the_one_before(
 ) -> None:
     every = sequences(sizes)
     seen = []
-    for batch in padded(every, range(len(sizes)), budget):
+    for batch in laid_out(every, range(len(sizes)), budget):
         before = batch.input_ids_PL.flatten()[batch.predicting_M]
         assert (before + 1 == batch.target_ids_M).all()
         assert batch.input_ids_PL.shape == (len(batch.lengths), max(map(sum, batch.lengths)) - 1)
@@ -95,7 +95,7 @@ def test_the_parts_of_an_update_are_the_whole(sizes: list[tuple[int, int]], data
     targets = every.token_ids_L[every.target_L]
     whole = sorted(zip(targets[rows.token_N].tolist(), rows.advantage_N.tolist(), strict=True))
     cut, positions = [], []
-    for batch in padded(every, rows.trained_sequences, 12):
+    for batch in laid_out(every, rows.trained_sequences, 12):
         part, tokens_N = rows.select(batch.indices_P)
         cut += zip(batch.target_ids_M[part.token_N].tolist(), part.advantage_N.tolist(), strict=True)
         positions += tokens_N.tolist()

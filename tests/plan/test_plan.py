@@ -15,7 +15,7 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from unigrad.batch import Sequences, padded
+from unigrad.batch import Sequences, laid_out
 from unigrad.cli import main
 from unigrad.config import Config, load_config, recipe_names
 from unigrad.data.tiny import MODEL_PATH
@@ -184,7 +184,7 @@ def test_weights_gradients_and_moments_are_those_of_a_real_update() -> None:
     policy.add_value_head()
     config = load_config("tiny-hpt")
     optimizer = build_optimizer(policy.parameters(), config.train)
-    (batch,) = padded(Sequences.of_ids([([1, 5, 6], [7, 8, 2])], [1.0]), [0], 6)
+    (batch,) = laid_out(Sequences.of_ids([([1, 5, 6], [7, 8, 2])], [1.0]), [0], 6)
     statistics = policy(batch)
     assert statistics.values_M is not None
     (statistics.logp_M.sum() + statistics.values_M.sum()).backward()

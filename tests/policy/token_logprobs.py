@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unigrad.batch import Sequences, padded
+from unigrad.batch import Sequences, laid_out
 from unigrad.policy import Policy
 
 
@@ -29,7 +29,7 @@ def token_logprobs(
     """Of the completions of (prompt_ids, completion_ids) rows, left-aligned; zero outside the mask."""
     sequences = Sequences.of_ids(rows, temperatures)
     everything = len(rows) * int(sequences.length_S.max())
-    (batch,) = padded(sequences, range(len(rows)), everything)
+    (batch,) = laid_out(sequences, range(len(rows)), everything)
     order = batch.indices_P.argsort()
     found = policy(batch.to(policy.device, policy.dtype))
     completion_B = sequences.completion_S[batch.indices_P]

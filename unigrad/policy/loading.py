@@ -18,10 +18,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from unigrad.batch import Sequences, padded
+from unigrad.batch import Sequences, micro_batch_of
 from unigrad.errors import nearest, one_line
 from unigrad.policy import transformers_api
 from unigrad.policy.architecture import bundled_architectures, check_parameters, override_rope, skeleton
+from unigrad.policy.layouts import costs_of
 from unigrad.policy.model_files import check_model_files
 from unigrad.policy.policy import Policy, TokenStatistics
 from unigrad.versions import warn_of_untested
@@ -81,6 +82,7 @@ def load_policy(
         model.to(torch_device), tokenizer, compute_dtype=compute_dtype, gradient_checkpointing=gradient_checkpointing
     )
     _check_head(policy, name_or_path)
+    policy.costs = costs_of(policy)
     return policy
 
 
@@ -279,7 +281,7 @@ def _check_head(policy: Policy, name: str) -> None:
     # Equal to the bit, because near zero a soft cap is almost the identity.
     transformed = not torch.equal(logits_1LV.double(), head_1LV.double())
     expected_L = logits_1LV[0].float().log_softmax(-1)
-    (batch,) = padded(Sequences.of_ids([(ids[:1], ids[1:])], [1.0]), [0], len(ids))
+    batch = micro_batch_of(Sequences.of_ids([(ids[:1], ids[1:])], [1.0]), [[0]], "padded")
     statistics: TokenStatistics = policy(batch.to(policy.device, policy.dtype))
     targets_L1 = torch.tensor(ids[1:], device=policy.device)[:, None]
     difference = (statistics.logp_M - expected_L.gather(1, targets_L1)[:, 0]).abs().max().item()

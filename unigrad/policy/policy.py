@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from unigrad.batch import MicroBatch
+from unigrad.batch import Costs, MicroBatch, Prefix
 from unigrad.policy import transformers_api
 from unigrad.policy.logprobs import token_logprobs
 from unigrad.policy.saving import save_pretrained
@@ -45,7 +45,8 @@ class TokenStatistics:
 class Policy(nn.Module):
     """A model and its tokenizer: a module from a micro-batch to its `TokenStatistics`.
 
-    The weights are the optimizer's; `compute_dtype` is what the forward pass computes in.
+    The weights are the optimizer's; `compute_dtype` is what the forward pass computes in, `costs` what decides how its
+    micro-batches are laid out.
     The model is in eval mode, so that the same weights are the same function in rollouts and in training.
 
     Raises:
@@ -67,6 +68,7 @@ class Policy(nn.Module):
         self.value_head: ValueHead | None = None
         self.compute_dtype = compute_dtype
         self.gradient_checkpointing = gradient_checkpointing
+        self.costs = Costs()
         if gradient_checkpointing:
             _enable_checkpointing(model)
             self._check_checkpointing()
@@ -116,7 +118,7 @@ class Policy(nn.Module):
             )
         head = self.model.get_output_embeddings()
         with self.autocast():
-            hidden_MD = self._hidden(batch.input_ids_PL).flatten(0, 1)[batch.predicting_M]
+            hidden_MD = self._hidden(batch).flatten(0, 1)[batch.predicting_M]
             logp_M, entropy_M = token_logprobs(
                 hidden_MD, head.weight, batch.target_ids_M, bias_V=head.bias, temperature_N=batch.temperature_M
             )
@@ -147,16 +149,33 @@ class Policy(nn.Module):
         """
         save_pretrained(self.model, self.tokenizer, Path(path), dtype)
 
-    def _hidden(self, input_PL: Tensor) -> Tensor:
+    def _hidden(self, batch: MicroBatch) -> Tensor:
         # Layers are checkpointed in training mode only, and then transformers also takes their cache away, which would
         # break rollouts: so the mode lasts for this call.
         if not (self.gradient_checkpointing and torch.is_grad_enabled()):
-            return self._base(input_PL)
+            return self._base(batch)
         with transformers_api.checkpointing(self.model):
-            return self._base(input_PL)
+            return self._base(batch)
 
-    def _base(self, input_PL: Tensor) -> Tensor:
-        hidden_PLD: Tensor = self.model.base_model(input_ids=input_PL, use_cache=False).last_hidden_state
+    def _base(self, batch: MicroBatch) -> Tensor:
+        if batch.prefix is not None:
+            return self._after(batch.prefix, batch.input_ids_PL)
+        return self._trunk(batch.input_ids_PL, batch.position_ids_PL)
+
+    def _trunk(self, input_PL: Tensor, position_ids_PL: Tensor | None = None) -> Tensor:
+        where = {} if position_ids_PL is None else {"position_ids": position_ids_PL}
+        hidden_PLD: Tensor = self.model.base_model(input_ids=input_PL, use_cache=False, **where).last_hidden_state
+        return hidden_PLD
+
+    def _after(self, prefix: Prefix, input_ids_PL: Tensor) -> Tensor:
+        """Of rows that go on from shared prompts, whose keys and values stay in the graph."""
+        trunk, cache = self.model.base_model, transformers_api.growing_cache(self.model)
+        given = {"use_cache": True, str(transformers_api.cache_argument(self.model)): cache}
+        trunk(input_ids=prefix.input_ids_QK, **given)
+        transformers_api.spread(cache, prefix.prompt_P)
+        where = {"attention_mask": prefix.seen_PL, "position_ids": prefix.position_ids_PL}
+        given |= {name: tensor for name, tensor in where.items() if tensor is not None}
+        hidden_PLD: Tensor = trunk(input_ids=input_ids_PL, **given).last_hidden_state
         return hidden_PLD
 
     @torch.no_grad()
@@ -166,12 +185,12 @@ class Policy(nn.Module):
         input_PL = torch.arange(_PROBE_ROWS * _PROBE_TOKENS, device=self.device).view(_PROBE_ROWS, -1) % rows
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices), self.autocast():
-            quiet_PLD = self._base(input_PL)
+            quiet_PLD = self._trunk(input_PL)
             for seed in range(_PROBE_SEEDS):
                 torch.manual_seed(seed)
                 with transformers_api.checkpointing(self.model):
                     # Equal to the bit: the same operations on the same numbers.
-                    if not torch.equal(self._base(input_PL), quiet_PLD):
+                    if not torch.equal(self._trunk(input_PL), quiet_PLD):
                         raise ValueError(
                             f"gradient checkpointing needs training mode, where {type(self.model).__name__} computes "
                             "something else (noise, or a rule of its own): set model.gradient_checkpointing to false"

@@ -66,6 +66,17 @@ def keys_and_values(cache: Cache) -> list[tuple[Tensor, Tensor]]:
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
+def spread(cache: Cache, row_P: Tensor) -> None:
+    """The cache of the rows `row_P` in place of its own, which may come several times; differentiable."""
+    for layer in cache.layers:
+        layer.keys, layer.values = layer.keys[row_P], layer.values[row_P]
+
+
+def packs_without_a_mask(model: PreTrainedModel) -> bool:
+    """Whether its attention kernel takes the lengths of packed rows, where others compute a masked square."""
+    return str(model.config._attn_implementation).startswith(("flash_attention", "flex_attention"))
+
+
 def is_stateful(model: PreTrainedModel) -> bool:
     """Whether it folds earlier tokens into a state, which cannot be cut at a position."""
     return bool(model._is_stateful)

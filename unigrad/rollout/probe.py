@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from unigrad.batch import Sequences, padded
+from unigrad.batch import Sequences, micro_batch_of
 from unigrad.errors import one_line
 from unigrad.policy import Policy, TokenStatistics
 from unigrad.rollout.engine import Prompt
@@ -34,7 +34,7 @@ def check_torch_engine(policy: Policy) -> None:
         raise ValueError(f"{cannot}: {one_line(error)}") from error
     completions = [(prompt.token_ids, each) for prompt, group in zip(prompts, groups, strict=True) for each in group]
     rows = [(prompt_ids, each.token_ids) for prompt_ids, each in completions]
-    (batch,) = padded(Sequences.of_ids(rows, [1.0] * len(rows)), range(len(rows)), len(rows) * needed)
+    batch = micro_batch_of(Sequences.of_ids(rows, [1.0] * len(rows)), [range(len(rows))], "padded")
     with torch.no_grad():
         statistics: TokenStatistics = policy(batch.to(policy.device, policy.dtype))
     sampled = [value for index in batch.indices_P.tolist() for value in completions[index][1].logprobs]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from unigrad.batch import Sequences, padded
+from unigrad.batch import Sequences, laid_out
 from unigrad.policy import Policy, TokenStatistics
 
 
@@ -40,7 +40,7 @@ class Annotator:
         """Log-probs and values of the trajectories' completion tokens, on the CPU."""
         logp_M = torch.zeros_like(sequences.rollout_logp_M)
         values_M = None if policy.value_head is None else torch.zeros_like(logp_M)
-        for batch in padded(sequences, range(len(sequences)), self.tokens_per_micro_batch):
+        for batch in laid_out(sequences, range(len(sequences)), self.tokens_per_micro_batch, policy.costs):
             here_M = sequences.completion_tokens(batch.indices_P)
             with torch.no_grad():
                 statistics: TokenStatistics = policy(batch.to(policy.device, policy.dtype))

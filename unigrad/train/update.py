@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from unigrad.batch import MicroBatch, Rows, Sequences, padded
+from unigrad.batch import MicroBatch, Rows, Sequences, laid_out
 from unigrad.config import TrainConfig, ValueConfig
 from unigrad.estimator import surrogate, weigh
 from unigrad.policy import Policy, TokenStatistics, clipped_value_loss
@@ -36,7 +36,7 @@ def update(
     """
     report = UpdateReport()
     mine = world.share(rows.trained_sequences)
-    batches = list(padded(rows.sequences, mine, config.tokens_per_micro_batch))
+    batches = list(laid_out(rows.sequences, mine, config.tokens_per_micro_batch, policy.costs))
     whole_N = _weights_over_all(policy, rows, batches, world)
     for batch in batches:
         part, tokens_N = rows.select(batch.indices_P)
@@ -67,7 +67,7 @@ def with_own_old_policy(
         old_logp_M = None
         if number or repeated:
             mine = world.share(rows.trained_sequences)
-            batches = list(padded(rows.sequences, mine, tokens_per_micro_batch))
+            batches = list(laid_out(rows.sequences, mine, tokens_per_micro_batch, policy.costs))
             statistics = _statistics(policy, rows, batches, world)
             old_logp_M = _sampled_or(statistics.logp_M.cpu(), rows.sequences)
         own.append(replace(rows, sequences=replace(rows.sequences, old_logp_M=old_logp_M)))

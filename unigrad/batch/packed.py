@@ -1,0 +1,30 @@
+"""The packed layout: trajectories one after another in one row, without a pad.
+
+Position ids that begin again tell a model's attention where each of them starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from unigrad.batch.flat import ranges, starts
+from unigrad.batch.micro_batch import MicroBatch
+from unigrad.batch.padded import inputs
+from unigrad.batch.sequences import Sequences
+
+
+def packed(sequences: Sequences, indices: Sequence[int]) -> MicroBatch:
+    """The trajectories `indices`, end to end."""
+    indices_P = torch.tensor(indices)
+    part = sequences.take(indices_P)
+    ids_L, input_P = inputs(part)
+    return MicroBatch.of(
+        part,
+        indices_P,
+        "packed",
+        input_ids_PL=ids_L[None],
+        position_ids_PL=ranges(torch.zeros_like(input_P), input_P)[None],
+        predicting_M=ranges(starts(input_P) + part.prompt_S - 1, part.completion_S),
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 import subprocess
@@ -21,6 +20,7 @@ from unigrad.config import Config, load_config, recipe_names
 from unigrad.data.tiny import MODEL_PATH
 from unigrad.plan.memory import (
     LOGPROB_CHUNK,
+    LOGPROBS_KEPT,
     SAMPLER_PART,
     Part,
     activations,
@@ -31,8 +31,10 @@ from unigrad.plan.memory import (
     micro_batch_tokens,
     peak,
 )
-from unigrad.policy import Policy, find_architecture, load_policy, token_logprobs
+from unigrad.policy import Policy, find_architecture, load_policy
+from unigrad.policy.activations import recompute
 from unigrad.policy.architecture import Dimensions, bundled_architectures, dimensions, skeleton
+from unigrad.policy.logprobs import CHUNK_BYTES, KEPT_BYTES
 from unigrad.rollout import Prompt, Sampling, TorchEngine, sampler, torch_engine
 from unigrad.rollout.row_cache import RowCache
 from unigrad.train.optimizer import build_optimizer
@@ -259,6 +261,8 @@ def saved_bytes(kind: str, rows: int, length: int, compute_size: int, checkpoint
     tokenizer = AutoTokenizer.from_pretrained(MODEL_PATH)
     if checkpointing:
         Policy(model, tokenizer, gradient_checkpointing=True).model.train()
+    else:
+        recompute(model)
     matrices = [p for p in model.parameters() if p.ndim == 2]
     casts = {p.shape for p in matrices} | {p.T.shape for p in matrices}
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
@@ -301,15 +305,16 @@ def test_the_micro_batch_is_bounded_by_what_there_is() -> None:
 
 
 def test_the_sizes_of_a_chunk_and_a_part_are_those_in_use() -> None:
-    assert inspect.signature(token_logprobs).parameters["chunk_tokens"].default == LOGPROB_CHUNK
+    assert (CHUNK_BYTES["cuda"], KEPT_BYTES["cuda"]) == (LOGPROB_CHUNK, LOGPROBS_KEPT)
     assert sampler._PART == SAMPLER_PART
 
 
-def test_log_prob_buffers_hold_no_tokens_times_vocabulary() -> None:
+def test_log_prob_buffers_are_bounded_however_many_tokens_there_are() -> None:
     qwen = dimensions(skeleton(bundled_architectures()["Qwen/Qwen2.5-Math-1.5B"]))
-    chunk, head = 512 * qwen.vocabulary, qwen.vocabulary * qwen.hidden
-    assert logprob_buffers(qwen, 2) == 8 * chunk + 4 * head * 2 + 4 * head
-    assert logprob_buffers(qwen, 4) == 8 * chunk + 4 * head * 2
+    head = qwen.vocabulary * qwen.hidden
+    for tokens in (10**4, 10**6):
+        assert logprob_buffers(qwen, tokens, 2) == 2 * LOGPROB_CHUNK + LOGPROBS_KEPT + 4 * head * 2 + 4 * head
+    assert logprob_buffers(qwen, 100, 4) == 3 * 4 * 100 * qwen.vocabulary + 4 * head * 2
 
 
 def test_the_tokenizer_is_not_needed(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Shape suffixes: N tokens, V vocabulary, D hidden size.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from unigrad.policy import token_logprobs
+from unigrad.policy import logprobs, token_logprobs
 
 N, V, D = 11, 7, 5
 
@@ -239,3 +240,69 @@ def test_nothing_of_tokens_times_vocabulary_is_allocated(hidden_dtype: torch.dty
 def test_bad_shapes_are_named(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         token_logprobs(**{**problem(), **change})
+
+
+def problem_gradients(
+    weights_N: Tensor, bonus_N: Tensor | None = None, chunk_tokens: int = 4, repeats: int = 1
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Ours and plain, of log-probs times `weights_N` plus entropies times `bonus_N`."""
+    tensors = problem()
+    inputs = [tensors[name] for name in ("hidden_ND", "weight_VD", "bias_V")]
+    found = []
+    for ours in (True, False):
+        function = partial(token_logprobs, chunk_tokens=chunk_tokens) if ours else plain
+        logp_N, entropy_N = function(**tensors)
+        loss = (logp_N * weights_N).sum() + (0 if bonus_N is None else (entropy_N * bonus_N).sum())
+        for _ in range(repeats):
+            gradients = torch.autograd.grad(loss, inputs, retain_graph=True)
+        found.append(list(gradients))
+    return found[0], found[1]
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 2**20])
+@pytest.mark.parametrize("chunk_tokens", [1, 4, N])
+def test_tokens_without_a_gradient_are_left_out(
+    kept_bytes: int, chunk_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(logprobs.KEPT_BYTES, "cpu", kept_bytes)
+    some_N, few_N = torch.zeros(N, dtype=torch.float64), torch.zeros(N, dtype=torch.float64)
+    some_N[[0, 5, 9]], few_N[5] = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64), 1.5
+    for weights_N, bonus_N in [(some_N, None), (some_N, few_N), (0 * some_N, few_N), (some_N, torch.ones_like(few_N))]:
+        # Twice, for what is kept must survive a backward pass.
+        ours, expected = problem_gradients(weights_N, bonus_N, chunk_tokens, repeats=2)
+        torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+
+
+class Products(TorchDispatchMode):
+    """Records the rows of every matrix product, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[int] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if str(func).startswith(("aten.mm", "aten.addmm")):
+            self.rows.append(len(result))
+        return result
+
+
+@pytest.mark.parametrize(("kept_bytes", "forwards"), [(0, 2), (2**20, 1)])
+def test_products_of_the_head(kept_bytes: int, forwards: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(logprobs.KEPT_BYTES, "cpu", kept_bytes)
+    tensors = problem()
+    weights_N = torch.zeros(N, dtype=torch.float64)
+    weights_N[:3] = 1
+    with Products() as products:
+        logp_N, _ = token_logprobs(tensors["hidden_ND"], tensors["weight_VD"], tensors["targets_N"])
+        (logp_N * weights_N).sum().backward()
+    # Logits of all tokens; then, of the three that matter: their logits where none are kept, and two gradients.
+    assert products.rows == [N, *[3] * (forwards - 1), 3, V]
+
+
+def test_a_chunk_is_as_large_as_its_bytes_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = problem()
+    monkeypatch.setitem(logprobs.CHUNK_BYTES, "cpu", 3 * V * 8)
+    with Products() as products, torch.no_grad():
+        token_logprobs(tensors["hidden_ND"], tensors["weight_VD"], tensors["targets_N"])
+    assert products.rows == [3, 3, 3, 2]

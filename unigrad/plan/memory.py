@@ -14,8 +14,9 @@ from unigrad.policy.architecture import Dimensions
 Phase = Literal["sampling", "training", "update"]
 PHASES: tuple[Phase, ...] = ("sampling", "training", "update")
 FLOAT32 = 4
-LOGPROB_CHUNK = 512
-"""Tokens whose logits exist at a time in `unigrad.policy.token_logprobs`."""
+LOGPROB_CHUNK = 2**29
+LOGPROBS_KEPT = 2**30
+"""Of `unigrad.policy.token_logprobs`: the logits that exist at a time, and what may be kept of all of them."""
 SAMPLER_PART = 2**24
 """Logits that the sampler works on at a time."""
 CONTEXT = 2**30
@@ -56,11 +57,11 @@ def memory(
             f"activations of {tokens:,} tokens{', checkpointed' if checkpointing else ''}",
             # Beside what is kept: the gradients of the layer at hand, and its recomputed activations.
             tokens * activations(model, compute_size, checkpointing)
-            + tokens * layer_activations(model, compute_size) * (2 if checkpointing else 1),
+            + tokens * layer_activations(model, compute_size, checkpointing) * (2 if checkpointing else 1),
             ("training",),
             estimate=True,
         ),
-        Part("logits of a chunk, the output embedding's gradient", logprob_buffers(model, compute_size), ("training",)),
+        Part("logits, the output embedding's gradient", logprob_buffers(model, tokens, compute_size), ("training",)),
     ]
     if reference:
         parts.insert(1, Part("weights of the reference model, float32", FLOAT32 * model.parameters, PHASES))
@@ -138,30 +139,33 @@ def decoding_buffers(model: Dimensions, rows: int, length: int, compute_size: in
     return logits * compute_size + sampler + (repeated if model.heads > model.key_value_heads else 0)
 
 
-def layer_activations(model: Dimensions, compute_size: int) -> int:
+def layer_activations(model: Dimensions, compute_size: int, checkpointing: bool) -> int:
     """A token's, kept by one layer for its backward pass.
 
-    With D hidden, I intermediate, Q and K the query's and key's widths. The residual stream and the norms are float32:
-    16D. The inputs of the projections: in float32 one for query, key and value and one for gate and up, 8D; in
-    bfloat16 a cast for each of the five, 10D. Attention keeps query and output, key and value: c(2Q + 2K). The MLP
-    keeps gate, its activation, up and their product: 4cI. A norm's scale and attention's log-sum-exp: 8 + 4 heads.
+    With D hidden, I intermediate, Q and K the query's and key's widths. What goes into the two norms is float32: 8D.
+    The inputs of the projections: in float32 one for query, key and value and one for gate and up, 8D; in bfloat16 a
+    cast for each of the five, 10D. Attention keeps query and output, key and value: c(2Q + 2K), and its log-sum-exp: 4
+    heads. The MLP keeps gate and up: 2cI. Within a checkpointed layer norms keep 8D + 8 more, and the MLP its
+    activation and product: 2cI.
     """
     queries, keys = model.heads * model.head_size, model.key_value_heads * model.head_size
     projections = 8 * model.hidden if compute_size == FLOAT32 else 5 * compute_size * model.hidden
     attention = compute_size * (2 * queries + 2 * keys) + 4 * model.heads
-    return 16 * model.hidden + projections + attention + 4 * compute_size * model.intermediate + 8
+    cheap = 8 * model.hidden + 2 * compute_size * model.intermediate
+    return projections + attention + cheap * (2 if checkpointing else 1) + (8 if checkpointing else 0)
 
 
 def activations(model: Dimensions, compute_size: int, checkpointing: bool) -> int:
-    """A token's, kept by all layers and the final norm (8D); checkpointed, a layer keeps only its input (4D)."""
-    layer = FLOAT32 * model.hidden if checkpointing else layer_activations(model, compute_size)
-    return model.layers * layer + 8 * model.hidden
+    """A token's, kept by all layers and the final norm (4D; checkpointed 8D). A checkpointed layer keeps only 4D."""
+    layer = FLOAT32 * model.hidden if checkpointing else layer_activations(model, compute_size, checkpointing=False)
+    return model.layers * layer + (8 if checkpointing else 4) * model.hidden
 
 
-def logprob_buffers(model: Dimensions, compute_size: int) -> int:
-    """Of the chunked log-probs' backward pass: log-probs and probabilities of a chunk, 8 · chunk · V; the output
-    embedding's gradient in float32, 4VD, once more where a tied embedding has one too; in bfloat16 also its cast and a
-    chunk's share of that gradient, 4VD."""
-    head = model.vocabulary * model.hidden
-    buffers = 8 * LOGPROB_CHUNK * model.vocabulary + FLOAT32 * head * (2 if model.tied else 1)
+def logprob_buffers(model: Dimensions, tokens: int, compute_size: int) -> int:
+    """Of the chunked log-probs' backward pass: log-probs and probabilities of a chunk; the log-probs of all `tokens`,
+    where they are few enough to be kept; the output embedding's gradient in float32, 4VD, once more where a tied
+    embedding has one too; in bfloat16 also its cast and a chunk's share of that gradient, 4VD."""
+    head, logits = model.vocabulary * model.hidden, FLOAT32 * tokens * model.vocabulary
+    # A micro-batch of fewer tokens may keep them where the largest does not.
+    buffers = 2 * min(LOGPROB_CHUNK, logits) + min(LOGPROBS_KEPT, logits) + FLOAT32 * head * (2 if model.tied else 1)
     return buffers + (2 * compute_size * head if compute_size < FLOAT32 else 0)

@@ -21,6 +21,7 @@ from transformers import (
 from unigrad.batch import Sequences, micro_batch_of
 from unigrad.errors import nearest, one_line
 from unigrad.policy import transformers_api
+from unigrad.policy.activations import recompute
 from unigrad.policy.architecture import bundled_architectures, check_parameters, override_rope, skeleton
 from unigrad.policy.layouts import costs_of
 from unigrad.policy.model_files import check_model_files
@@ -82,6 +83,8 @@ def load_policy(
         model.to(torch_device), tokenizer, compute_dtype=compute_dtype, gradient_checkpointing=gradient_checkpointing
     )
     _check_head(policy, name_or_path)
+    if not gradient_checkpointing:
+        recompute(policy.model)
     policy.costs = costs_of(policy)
     return policy
 

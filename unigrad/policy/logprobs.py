@@ -1,18 +1,23 @@
 """Log-probabilities and exact entropies of tokens, straight from hidden states, a chunk of tokens at a time.
 
-No tensor of tokens x vocabulary is ever held: the backward pass recomputes each chunk's logits.
-Shape suffixes: N tokens, V vocabulary, D hidden size, C tokens of one chunk.
+The backward pass recomputes each chunk's logits where all of them together would take much memory, and keeps them where
+not. Shape suffixes: N tokens, V vocabulary, D hidden size, C tokens of one chunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**29}
+"""What one chunk's logits may take: enough of them for a matrix product to be worth its call."""
+KEPT_BYTES = {"cpu": 2**28, "cuda": 2**30}
+"""What may be kept of all chunks together, so that the output embedding is multiplied with once instead of twice."""
 
 
 def token_logprobs(
@@ -22,7 +27,7 @@ def token_logprobs(
     *,
     bias_V: Tensor | None = None,
     temperature_N: Tensor | None = None,
-    chunk_tokens: int = 512,
+    chunk_tokens: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """log p[target] and the entropy -Σ p log p in nats, where p = softmax((hidden W^T + bias) / temperature).
 
@@ -36,7 +41,7 @@ def token_logprobs(
         targets_N: int64 token ids.
         bias_V: bias of the output embedding.
         temperature_N: positive sampling temperature of each token; None is 1 everywhere.
-        chunk_tokens: how many tokens' logits exist at a time.
+        chunk_tokens: how many tokens' logits exist at a time; None: as many as `CHUNK_BYTES` holds.
 
     Returns:
         (logp_N, entropy_N), float32 or float64.
@@ -54,12 +59,21 @@ def token_logprobs(
             raise ValueError(f"{name} must be [{hidden_ND.shape[0]}], one for each hidden state, not {[*tensor.shape]}")
     if bias_V is not None and bias_V.shape != weight_VD.shape[:1]:
         raise ValueError(f"bias must be [{weight_VD.shape[0]}], one for each row of weight, not {[*bias_V.shape]}")
-    if chunk_tokens < 1:
+    if chunk_tokens is not None and chunk_tokens < 1:
         raise ValueError(f"chunk_tokens must be at least 1, not {chunk_tokens}")
+    logits_dtype = _logits_dtype(hidden_ND)
+    token_bytes = weight_VD.shape[0] * torch.promote_types(logits_dtype, torch.float32).itemsize
+    if chunk_tokens is None:
+        chunk_tokens = max(1, _on(CHUNK_BYTES, hidden_ND) // token_bytes)
+    keeps = torch.is_grad_enabled() and len(hidden_ND) * token_bytes <= _on(KEPT_BYTES, hidden_ND)
     logp_N, entropy_N = _TokenLogprobs.apply(  # type: ignore[no-untyped-call]
-        hidden_ND, weight_VD, bias_V, targets_N, temperature_N, chunk_tokens, _logits_dtype(hidden_ND)
+        hidden_ND, weight_VD, bias_V, targets_N, temperature_N, chunk_tokens, logits_dtype, keeps
     )
     return logp_N, entropy_N
+
+
+def _on(bytes_by_device: Mapping[str, int], tensor: Tensor) -> int:
+    return bytes_by_device.get(tensor.device.type, bytes_by_device["cpu"])
 
 
 class _TokenLogprobs(torch.autograd.Function):
@@ -73,18 +87,21 @@ class _TokenLogprobs(torch.autograd.Function):
         temperature_N: Tensor | None,
         chunk_tokens: int,
         logits_dtype: torch.dtype,
+        keeps: bool,
     ) -> tuple[Tensor, Tensor]:
         result_dtype = torch.promote_types(logits_dtype, torch.float32)
         logp_N = hidden_ND.new_empty(hidden_ND.shape[0], dtype=result_dtype)
         entropy_N = torch.empty_like(logp_N)
+        kept: list[Tensor] = []
         with torch.autocast(hidden_ND.device.type, enabled=False):
             head = _Head(weight_VD, bias_V, logits_dtype)
             for chunk in _chunks(hidden_ND.shape[0], chunk_tokens):
                 logp_CV, p_CV = head.softmax(hidden_ND[chunk], None if temperature_N is None else temperature_N[chunk])
                 logp_N[chunk] = logp_CV.gather(1, targets_N[chunk, None])[:, 0]
                 entropy_N[chunk] = p_CV.mul_(logp_CV).sum(-1).neg_()
+                kept += [logp_CV] if keeps else []
                 del logp_CV, p_CV  # else they would live on while the next chunk's are made
-        ctx.save_for_backward(hidden_ND, weight_VD, bias_V, targets_N, temperature_N, entropy_N)
+        ctx.save_for_backward(hidden_ND, weight_VD, bias_V, targets_N, temperature_N, entropy_N, *kept)
         ctx.chunk_tokens = chunk_tokens
         ctx.logits_dtype = logits_dtype
         ctx.set_materialize_grads(False)
@@ -93,28 +110,39 @@ class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_logp_N: Tensor | None, grad_entropy_N: Tensor | None) -> tuple[Tensor | None, ...]:
-        """d logp/d z_j = [j = target] - p_j and d H/d z_j = -p_j (log p_j + H)."""
-        hidden_ND, weight_VD, bias_V, targets_N, temperature_N, entropy_N = ctx.saved_tensors
+        """d logp/d z_j = [j = target] - p_j and d H/d z_j = -p_j (log p_j + H); nothing for tokens of gradient 0."""
+        hidden_ND, weight_VD, bias_V, targets_N, temperature_N, entropy_N, *kept = ctx.saved_tensors
         if grad_logp_N is None and grad_entropy_N is None:
-            return (None,) * 7
+            return (None,) * 8
         if grad_logp_N is None:
             grad_logp_N = torch.zeros_like(entropy_N)
+        matters_N = grad_logp_N != 0 if grad_entropy_N is None else (grad_logp_N != 0) | (grad_entropy_N != 0)
         hidden_needs, weight_needs, bias_needs = ctx.needs_input_grad[:3]
-        grad_hidden_ND = torch.empty_like(hidden_ND) if hidden_needs else None
+        grad_hidden_ND = torch.zeros_like(hidden_ND) if hidden_needs else None
         grad_weight_VD = torch.zeros_like(weight_VD, dtype=entropy_N.dtype) if weight_needs else None
         grad_bias_V = torch.zeros_like(bias_V, dtype=entropy_N.dtype) if bias_needs else None
         with torch.autocast(hidden_ND.device.type, enabled=False):
             head = _Head(weight_VD, bias_V, ctx.logits_dtype)
-            for chunk in _chunks(hidden_ND.shape[0], ctx.chunk_tokens):
-                hidden_CD, temperature_C = hidden_ND[chunk], None if temperature_N is None else temperature_N[chunk]
-                logp_CV, p_CV = head.softmax(hidden_CD, temperature_C)
-                grad_logp_C1 = grad_logp_N[chunk, None]
+            for number, chunk in enumerate(_chunks(hidden_ND.shape[0], ctx.chunk_tokens)):
+                inside_C = matters_N[chunk].nonzero()[:, 0]
+                token_C = inside_C + chunk.start
+                if not len(token_C):
+                    continue
+                hidden_CD, temperature_C = hidden_ND[token_C], None if temperature_N is None else temperature_N[token_C]
+                if kept:
+                    whole = len(inside_C) == len(kept[number])
+                    logp_CV = kept[number] if whole else kept[number][inside_C]
+                    p_CV = logp_CV.exp()
+                else:
+                    logp_CV, p_CV = head.softmax(hidden_CD, temperature_C)
+                grad_logp_C1 = grad_logp_N[token_C, None]
                 if grad_entropy_N is None:
                     grad_CV = p_CV.mul_(-grad_logp_C1)
                 else:
-                    logp_CV.add_(entropy_N[chunk, None]).mul_(grad_entropy_N[chunk, None]).add_(grad_logp_C1)
-                    grad_CV = p_CV.mul_(logp_CV).neg_()
-                grad_CV.scatter_add_(1, targets_N[chunk, None], grad_logp_C1)
+                    rate_CV = (logp_CV + entropy_N[token_C, None]).mul_(grad_entropy_N[token_C, None])
+                    grad_CV = p_CV.mul_(rate_CV.add_(grad_logp_C1)).neg_()
+                    del rate_CV
+                grad_CV.scatter_add_(1, targets_N[token_C, None], grad_logp_C1)
                 if temperature_C is not None:
                     grad_CV.div_(temperature_C[:, None])
                 if grad_bias_V is not None:
@@ -122,7 +150,7 @@ class _TokenLogprobs(torch.autograd.Function):
                 del logp_CV, p_CV
                 grad_CV = grad_CV.to(ctx.logits_dtype)
                 if grad_hidden_ND is not None:
-                    grad_hidden_ND[chunk] = grad_CV @ head.weight_VD
+                    grad_hidden_ND[token_C] = (grad_CV @ head.weight_VD).to(grad_hidden_ND.dtype)
                 if grad_weight_VD is not None:
                     _accumulate_product(grad_weight_VD, grad_CV.T, hidden_CD.to(ctx.logits_dtype))
                 del grad_CV
@@ -130,7 +158,7 @@ class _TokenLogprobs(torch.autograd.Function):
             grad_hidden_ND,
             None if grad_weight_VD is None else grad_weight_VD.to(weight_VD.dtype),
             None if grad_bias_V is None else grad_bias_V.to(bias_V.dtype),
-            *(None,) * 4,
+            *(None,) * 5,
         )
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM
 
 from unigrad.batch import Costs, Layout, Row, Rows, Sequences, laid_out
 from unigrad.estimator import algorithm
@@ -121,3 +121,39 @@ def test_no_micro_batch_is_over_the_budget_but_of_one_trajectory() -> None:
 
 def test_a_model_takes_the_layouts_that_are_exact_for_it() -> None:
     assert layouts(make_policy()) == {"padded", "packed", "prefix"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "expected"),
+    [
+        ("mistral", {"sliding_window": 8}, {"padded"}),
+        ("mamba", {"state_size": 4}, {"padded"}),
+        ("gpt2", {"n_embd": 16, "n_head": 2, "n_layer": 2, "n_positions": 64}, {"padded", "packed", "prefix"}),
+    ],
+)
+def test_only_exact_layouts_of_each_kind(kind: str, options: dict[str, int], expected: Set[str]) -> None:
+    sizes = {} if kind == "gpt2" else {"hidden_size": 16, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 32} if kind == "mistral" else {}
+    config = AutoConfig.for_model(kind, vocab_size=VOCABULARY, **sizes, **heads, **options)
+    policy = Policy(AutoModelForCausalLM.from_config(config), make_policy().tokenizer)
+    assert layouts(policy) == expected
+
+
+def test_checkpointed_layers_share_no_prompt() -> None:
+    policy = make_policy()
+    checkpointed = Policy(policy.model, policy.tokenizer, gradient_checkpointing=True)
+    assert layouts(checkpointed) == {"padded", "packed"}
+
+
+def test_what_is_no_gradient_is_not_computed() -> None:
+    """Of a batch whose other half has advantage 0 throughout, half the positions are computed."""
+    sequences = Sequences.of_ids([([1, 2, 3], [4, 5, 6])] * 4 + [([2, 3, 4], [5, 6, 7])] * 4, [1.0] * 8)
+    every = [
+        Row(sequence=k, question=k // 4, algorithm=ALGORITHMS[0], coefficient=1.0, advantage=1.0) for k in range(8)
+    ]
+    positions = []
+    for rows in (every, every[:4]):
+        POLICY.costs = only("padded")
+        _, report = gradient(POLICY, Rows.of(sequences, rows), 100)
+        positions.append(report.positions.total())
+    assert positions[0] == 2 * positions[1]

@@ -7,7 +7,7 @@ tokens of the longest input, M completion tokens.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from unigrad.batch.flat import moved
 from unigrad.batch.sequences import Sequences
 
 Layout = Literal["padded", "packed", "prefix"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

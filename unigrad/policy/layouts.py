@@ -41,11 +41,12 @@ def costs_of(policy: Policy) -> Costs:
 
 def _candidates(policy: Policy) -> list[Layout]:
     model = policy.model
-    if transformers_api.is_stateful(model) or not transformers_api.takes_any_attention(model):
+    # A window or a state may reach over more positions than a trial has.
+    if not transformers_api.takes_any_attention(model) or transformers_api.special_layers(model):
         return []
-    shares = transformers_api.cache_argument(model) is not None and not transformers_api.special_layers(model)
     # Checkpointed layers keep no keys and values.
-    return ["packed", "prefix"] if shares and not policy.gradient_checkpointing else ["packed"]
+    shares = transformers_api.cache_argument(model) is not None and not policy.gradient_checkpointing
+    return ["packed", "prefix"] if shares else ["packed"]
 
 
 def _is_exact(policy: Policy, layout: Layout) -> bool:

@@ -57,7 +57,8 @@ class Metric(StrEnum):
     UPDATES_SKIPPED = "train/updates_skipped", "those left out since their gradient was not finite"
     TOKENS_GENERATED = "tokens/generated", "sampled"
     TOKENS_TRAINED = "tokens/trained", "in a forward and backward"
-    TOKENS_SKIPPED = "tokens/skipped", "of rows whose weights are all 0, which are not computed"
+    TOKENS_SKIPPED = "tokens/skipped", "of weight 0: of rows that are not computed, and those that the head leaves out"
+    TOKENS_COMPUTED = "tokens/computed", "of the updates' forward passes, pads included and a shared prompt once"
     TIME_ROLLOUT = "time/rollout", "seconds of sampling"
     TIME_VERIFY = "time/verify", "seconds of scoring"
     TIME_TRAIN = "time/train", "seconds from the decisions to the last update"
@@ -67,6 +68,11 @@ class Metric(StrEnum):
 def verdict_metric(reason: Reason) -> str:
     """The share of the rollouts with that verdict."""
     return f"verify/{reason.name.lower()}"
+
+
+def layout_metric(layout: str) -> str:
+    """The share of `tokens/computed` in that layout."""
+    return f"layout/{layout}"
 
 
 def reward_metric(name: str) -> str:

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from unigrad.batch import LAYOUTS, Layout
 from unigrad.hybrid import Decision
 from unigrad.rollout import Rollouts
-from unigrad.runs.metrics import Metric, reward_metric, verdict_metric
+from unigrad.runs.metrics import Metric, layout_metric, reward_metric, verdict_metric
 from unigrad.train.update_report import UpdateReport
 from unigrad.types import Group, Reason, Trajectory
 
@@ -64,14 +65,19 @@ def decision_metrics(groups: Sequence[Group], decisions: Sequence[Decision]) -> 
     return metrics
 
 
-def token_metrics(trajectories: Sequence[Trajectory], trained: Collection[int]) -> dict[str, Any]:
-    """Rollout tokens that needed no forward or backward, because their weight is zero."""
+def token_metrics(
+    trajectories: Sequence[Trajectory], trained: Collection[int], reports: Sequence[UpdateReport]
+) -> dict[str, Any]:
+    """Tokens that cost nothing, because their weight is zero, and what the others cost."""
+    left_out = sum(
+        len(each.completion_ids) for index, each in enumerate(trajectories) if each.on_policy and index not in trained
+    )
+    positions = sum((report.positions for report in reports), Counter[Layout]())
+    computed = positions.total()
     return {
-        Metric.TOKENS_SKIPPED: sum(
-            len(each.completion_ids)
-            for index, each in enumerate(trajectories)
-            if each.on_policy and index not in trained
-        )
+        Metric.TOKENS_SKIPPED: left_out + sum(report.idle for report in reports),
+        Metric.TOKENS_COMPUTED: computed,
+        **{layout_metric(layout): positions[layout] / max(computed, 1) for layout in LAYOUTS},
     }
 
 

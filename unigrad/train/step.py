@@ -89,7 +89,7 @@ class Step:
             **rollout_metrics(rollouts),
             **decision_metrics(groups, decisions),
             **update_metrics(reports),
-            **token_metrics(trajectories, trained),
+            **token_metrics(trajectories, trained, reports),
             Metric.LEARNING_RATE: rate,
             Metric.TIME_TRAIN: end - training,
             Metric.TIME_STEP: end - start,

@@ -45,7 +45,7 @@ def update(
         weights_N = _weights(part, statistics) if whole_N is None else whole_N[tokens_N.to(whole_N.device)]
         loss, value_loss = _loss(part, statistics, weights_N), _value_loss(part, statistics, value)
         (loss + value_loss).backward()  # type: ignore[no-untyped-call]
-        report.add(part, statistics, weights_N, loss, value_loss)
+        report.add(batch, part, statistics, weights_N, loss, value_loss)
     sum_gradients(optimizer, world)
     report = UpdateReport.of_all(world.gather([report]))
     outcome = guarded_update(optimizer, report.loss + report.value_loss, config)

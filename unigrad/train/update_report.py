@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from unigrad.batch import Rows
+from unigrad.batch import Layout, MicroBatch, Rows
 from unigrad.policy import TokenStatistics
+
+SUMMED = (
+    "loss", "value_loss", "tokens", "entropy", "rollout_tokens", "mismatch", "clipped", "idle", "positions",
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -18,7 +23,8 @@ class UpdateReport:
 
     loss: −Σ c_i Σ_t w_it log π_it (Eq. 13), less the entropy bonus. value_loss: Σ c_i Σ_t of the value head's.
     mismatch: |log π_θ − the rollout engine's log-prob| over on-policy tokens. clipped: on-policy tokens whose weight
-    the mask set to 0. entropy: over all tokens, in nats.
+    the mask set to 0. entropy: over all tokens, in nats. idle: tokens of weight 0 in every row, which the output
+    embedding's backward pass leaves out. positions: what the forward passes computed, by layout.
     """
 
     loss: float = 0.0
@@ -31,6 +37,8 @@ class UpdateReport:
     mismatch: float = 0.0
     mismatch_max: float = 0.0
     clipped: int = 0
+    idle: int = 0
+    positions: Counter[Layout] = field(default_factory=Counter)
 
     @classmethod
     def of_all(cls, reports: Sequence[UpdateReport]) -> UpdateReport:
@@ -39,13 +47,21 @@ class UpdateReport:
             return reports[0]
         total = cls()
         for each in reports:
-            for name in ("loss", "value_loss", "tokens", "entropy", "rollout_tokens", "mismatch", "clipped"):
+            for name in SUMMED:
                 setattr(total, name, getattr(total, name) + getattr(each, name))
             total.mismatch_max = max(total.mismatch_max, each.mismatch_max)
         return total
 
     @torch.no_grad()
-    def add(self, rows: Rows, statistics: TokenStatistics, weights_N: Tensor, loss: Tensor, value_loss: Tensor) -> None:
+    def add(
+        self,
+        batch: MicroBatch,
+        rows: Rows,
+        statistics: TokenStatistics,
+        weights_N: Tensor,
+        loss: Tensor,
+        value_loss: Tensor,
+    ) -> None:
         """Count a micro-batch: its rows and their tokens' weights."""
         token_N = rows.token_N
         trained_M = torch.zeros_like(statistics.logp_M, dtype=torch.bool)
@@ -55,6 +71,11 @@ class UpdateReport:
         self.loss += loss.item()
         self.value_loss += value_loss.item()
         self.tokens += int(trained_M.sum())
+        bonus_R = weights_N.new_tensor([each.entropy_coefficient for each in rows.algorithms])[rows.algorithm_R]
+        matters_M = torch.zeros_like(trained_M)
+        matters_M[token_N[(weights_N != 0) | (bonus_R != 0)[rows.row_N]]] = True
+        self.idle += int((trained_M & ~matters_M).sum())
+        self.positions[batch.layout] += batch.positions
         self.entropy += statistics.entropy_M[trained_M].sum().item()
         self.rollout_tokens += len(difference)
         self.mismatch += difference.sum().item()

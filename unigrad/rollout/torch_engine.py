@@ -8,61 +8,28 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import groupby
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unigrad.policy import transformers_api
+from unigrad.rollout.decoding_batch import DecodingBatch, Row, StopRules
 from unigrad.rollout.engine import Completion, OnCompletion, Prompt
+from unigrad.rollout.packed_weights import packed_weights
 from unigrad.rollout.row_cache import RowCache
-from unigrad.rollout.sampler import draw, trajectory_generator
+from unigrad.rollout.sampler import draw
 from unigrad.rollout.sampling import Sampling
 
 # So many positions, padding included, at most in one forward over prompts (a longer prompt goes alone).
 _PREFILL_POSITIONS = 4096
 
-# Tokens decoded before a stop string: decoders treat the first token of a text, and halves of a character, apart.
-_WINDOW_MARGIN = 4
+# To pack the weights takes about as long as four steps, and a step with packed ones about 0.8 of one without.
+_WORTH_PACKING = 32
 
 _Prefix = list[tuple[Tensor, Tensor]]
-
-
-@dataclass(slots=True, kw_only=True)
-class _Row:
-    """A completion in the making."""
-
-    prompt: Prompt
-    index: int
-    room: int
-    generator: np.random.Generator
-    token_ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    entropies: list[float] = field(default_factory=list)
-    cut_masses: list[float] = field(default_factory=list)
-    ended: bool = False
-    stopped: bool = False
-    """By an end token or a stop string."""
-
-    @property
-    def finished(self) -> bool:
-        return self.stopped or len(self.token_ids) == self.room
-
-    def completion(self, tokenizer: PreTrainedTokenizerBase) -> Completion:
-        written = self.token_ids[:-1] if self.ended else self.token_ids
-        return Completion(
-            token_ids=tuple(self.token_ids),
-            logprobs=tuple(self.logprobs),
-            entropies=tuple(self.entropies),
-            truncated=not self.stopped,
-            ended=self.ended,
-            text=str(tokenizer.decode(written, skip_special_tokens=False)),
-            cut_masses=tuple(self.cut_masses),
-        )
 
 
 class TorchEngine:
@@ -119,8 +86,8 @@ class TorchEngine:
         """
         if not prompts:
             return []
-        rows = _rows(prompts, sampling, seed, transformers_api.max_positions(self._model.config) or sys.maxsize)
-        length = max(len(row.prompt.token_ids) + row.room for row in rows)
+        rows = _rows(prompts, sampling, transformers_api.max_positions(self._model.config) or sys.maxsize)
+        length = max(row.length for row in rows)
         capacity = min(self._max_concurrent_tokens // length, len(rows))
         if capacity == 0:
             raise ValueError(
@@ -128,38 +95,47 @@ class TorchEngine:
                 f"completion takes {length}"
             )
         layers = len(transformers_api.growing_cache(self._model))
-        with self._sampling_mode():
+        end_ids = torch.tensor(sorted(self._end_ids.union(sampling.stop_token_ids)), dtype=torch.int64)
+        stops = StopRules(end_ids, sampling.stop, self._tokenizer)
+        with self._sampling_mode(), self._packed_weights(capacity, sampling.max_completion_length):
             cache = RowCache(layers, capacity, length, self._compute_dtype)
-            ended = self._run(rows, sampling, cache, capacity, on_completion)
+            batch = DecodingBatch(capacity, max(row.room for row in rows), stops)
+            ended = self._run(rows, sampling, seed, batch, cache, on_completion)
         indices = range(sampling.num_generations)
         return [[ended[prompt.key, index] for index in indices] for prompt in prompts]
 
     def _run(
-        self, rows: list[_Row], sampling: Sampling, cache: RowCache, capacity: int, on_completion: OnCompletion | None
+        self,
+        rows: list[Row],
+        sampling: Sampling,
+        seed: int,
+        batch: DecodingBatch,
+        cache: RowCache,
+        on_completion: OnCompletion | None,
     ) -> dict[tuple[str, int], Completion]:
-        """Decode every row to its end, by key and index; `active[b]` is row b of the cache throughout."""
+        """Decode every row to its end, by key and index."""
         ended: dict[tuple[str, int], Completion] = {}
-        waiting = deque(rows)
-        active: list[_Row] = []
+        # The longest prompts first: rows of like length share a step's width, and the last ones to run are short.
+        waiting = deque(sorted(rows, key=lambda row: -row.length))
         prefixes: dict[str, _Prefix] = {}
-        while waiting or active:
-            entering = [waiting.popleft() for _ in range(min(capacity - len(active), len(waiting)))]
+        while waiting or len(batch):
+            entering = [waiting.popleft() for _ in range(min(batch.free, len(waiting)))]
             groups = [list(group) for _, group in groupby(entering, key=lambda row: row.prompt.key)]
             for part in _prefill_parts(groups):
                 missing = [group[0].prompt for group in part if group[0].prompt.key not in prefixes]
                 prefixes.update(self._prefill(missing))
                 for group in part:
-                    cache.fill(len(active), len(active) + len(group), prefixes[group[0].prompt.key])
-                    active.extend(group)
+                    cache.fill(len(batch), len(batch) + len(group), prefixes[group[0].prompt.key])
+                    batch.enter(group, seed)
                     if group[-1].index == sampling.num_generations - 1:
                         del prefixes[group[0].prompt.key]
-            self._step(active, sampling, cache)
-            for row in active:
-                if row.finished:
-                    ended[row.prompt.key, row.index] = completion = row.completion(self._tokenizer)
-                    if on_completion is not None:
-                        on_completion(row.prompt, row.index, completion)
-            _compact(active, cache)
+            finished = self._step(batch, sampling, cache)
+            for b, completion in finished.items():
+                row = batch.rows[b]
+                ended[row.prompt.key, row.index] = completion
+                if on_completion is not None:
+                    on_completion(row.prompt, row.index, completion)
+            batch.drop(list(finished), cache)
         return ended
 
     def _prefill(self, prompts: Sequence[Prompt]) -> dict[str, _Prefix]:
@@ -178,40 +154,27 @@ class TorchEngine:
             prefixes[prompt.key] = [(keys[p, :, :length], values[p, :, :length]) for keys, values in layers]
         return prefixes
 
-    def _step(self, active: list[_Row], sampling: Sampling, cache: RowCache) -> None:
-        """Feed every active row its last token and sample the next."""
+    def _step(self, batch: DecodingBatch, sampling: Sampling, cache: RowCache) -> dict[int, Completion]:
+        """Feed every active row its last token and sample the next; the completions of rows that end, by place."""
         device = self._model.device
-        positions = [len(row.prompt.token_ids) + len(row.token_ids) - 1 for row in active]
-        ids_B1 = torch.tensor([[(row.token_ids or row.prompt.token_ids)[-1]] for row in active], device=device)
-        positions_B = torch.tensor(positions, device=device)
-        width = max(positions) + 1
+        width = int(batch.positions_B.max()) + 1
+        positions_B = batch.positions_B.to(device)
         cache.begin_step(positions_B, width)
         seen_B11L = (torch.arange(width, device=device) <= positions_B[:, None])[:, None, None]
         logits_B1V = self._model(
-            ids_B1,
+            batch.last_ids_B[:, None].to(device),
             attention_mask=seen_B11L,
             position_ids=positions_B[:, None],
             use_cache=True,
             **{self._cache_argument: cache},
         ).logits
-        uniforms_B = torch.tensor([row.generator.random() for row in active], dtype=torch.float64)
-        cut_B = torch.empty(len(active))
-        drawn = (column.tolist() for column in (*draw(logits_B1V[:, -1], sampling, uniforms_B, cut_B), cut_B))
-        for row, token, logprob, entropy, cut_mass in zip(active, *drawn, strict=True):
-            row.token_ids.append(token)
-            row.logprobs.append(logprob)
-            row.entropies.append(entropy)
-            row.cut_masses.append(cut_mass)
-            row.ended = token in self._end_ids or token in sampling.stop_token_ids
-            row.stopped = row.ended or self._stopped_by_text(row, sampling.stop)
+        cut_B = torch.empty(len(batch))
+        tokens_B, logps_B, entropies_B = draw(logits_B1V[:, -1], sampling, batch.uniforms_B, cut_B)
+        return batch.append(tokens_B, torch.stack((logps_B, entropies_B, cut_B), -1))
 
-    def _stopped_by_text(self, row: _Row, stop: tuple[str, ...]) -> bool:
-        if not stop:
-            return False
-        # A token decodes to one byte at least, so the last token can complete a string within this window only.
-        window = max(len(text.encode()) for text in stop) + _WINDOW_MARGIN
-        text = self._tokenizer.decode(row.token_ids[-window:], clean_up_tokenization_spaces=False)
-        return any(string in text for string in stop)
+    def _packed_weights(self, rows: int, steps: int) -> AbstractContextManager[None]:
+        worth = self._compute_dtype is None and steps >= _WORTH_PACKING
+        return packed_weights(self._model, rows) if worth else nullcontext()
 
     @contextmanager
     def _sampling_mode(self) -> Iterator[None]:
@@ -263,7 +226,7 @@ def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> froz
     return frozenset(token for token in [*ids, tokenizer.eos_token_id] if token is not None)
 
 
-def _rows(prompts: Sequence[Prompt], sampling: Sampling, seed: int, positions: int) -> list[_Row]:
+def _rows(prompts: Sequence[Prompt], sampling: Sampling, positions: int) -> list[Row]:
     """A row for each completion, in order."""
     keys: set[str] = set()
     rows = []
@@ -274,21 +237,14 @@ def _rows(prompts: Sequence[Prompt], sampling: Sampling, seed: int, positions: i
         length = len(prompt.token_ids)
         if not 0 < length < positions:
             raise ValueError(f"prompt {prompt.key!r} has {length} tokens: the model takes 1 to {positions - 1}")
-        rows += [
-            _Row(
-                prompt=prompt,
-                index=index,
-                room=min(sampling.max_completion_length, positions - length),
-                generator=trajectory_generator(seed, prompt.key, index),
-            )
-            for index in range(sampling.num_generations)
-        ]
+        room = min(sampling.max_completion_length, positions - length)
+        rows += [Row(prompt, index, room) for index in range(sampling.num_generations)]
     return rows
 
 
-def _prefill_parts(groups: list[list[_Row]]) -> Iterator[list[list[_Row]]]:
+def _prefill_parts(groups: list[list[Row]]) -> Iterator[list[list[Row]]]:
     """Groups of similar prompt length together, as many as one forward may take."""
-    part: list[list[_Row]] = []
+    part: list[list[Row]] = []
     for group in sorted(groups, key=lambda group: len(group[0].prompt.token_ids)):
         if part and (len(part) + 1) * len(group[0].prompt.token_ids) > _PREFILL_POSITIONS:
             yield part
@@ -296,16 +252,3 @@ def _prefill_parts(groups: list[list[_Row]]) -> Iterator[list[list[_Row]]]:
         part.append(group)
     if part:
         yield part
-
-
-def _compact(active: list[_Row], cache: RowCache) -> None:
-    """Drop the finished rows; the last unfinished ones move into their places."""
-    remaining = sum(not row.finished for row in active)
-    holes = [b for b in range(remaining) if active[b].finished]
-    movers = [b for b in range(remaining, len(active)) if not active[b].finished]
-    if holes:
-        length = max(len(active[b].prompt.token_ids) + len(active[b].token_ids) - 1 for b in movers)
-        cache.move(movers, holes, length)
-        for hole, mover in zip(holes, movers, strict=True):
-            active[hole] = active[mover]
-    del active[remaining:]

@@ -72,6 +72,9 @@ class RolloutConfig(Section):
     """Strings that end a completion, besides the end token; in evaluations of the run too"""
     max_concurrent_tokens: Positive = 65536
     """Tokens (prompts and completions) whose keys and values are held at once; waiting rows enter as others finish"""
+    decode_dtype: Literal["bfloat16"] | None = None
+    """Precision in which torch samples, in evaluations of the run too; null: model.dtype's. bfloat16 is faster where
+    the processor has instructions for it; algorithm.engine_cap, 2 then by default, corrects for the mismatch"""
 
 
 class VerifyConfig(Section):

@@ -17,8 +17,12 @@ _TOLERANCE = 64
 """Roundings of the compute type, in proportion to the largest log-prob: two orders of summation, some dozen layers."""
 
 
-def check_torch_engine(policy: Policy) -> None:
-    """Raises ValueError, one line, where the torch engine fails on the policy's model or gives other log-probs."""
+def check_torch_engine(policy: Policy, compute_dtype: torch.dtype | None = None) -> None:
+    """Raises ValueError, one line, where the torch engine fails on the policy's model or gives other log-probs.
+
+    compute_dtype: in which the engine computes; None: as the policy does.
+    """
+    compute_dtype = compute_dtype or policy.compute_dtype
     needed = max(_PROMPT_LENGTHS) + _COMPLETION
     if policy.max_positions is not None and policy.max_positions < needed:
         return
@@ -26,7 +30,7 @@ def check_torch_engine(policy: Policy) -> None:
     prompts = [Prompt(str(length), tuple(i % vocabulary for i in range(3, 3 + length))) for length in _PROMPT_LENGTHS]
     sampling = Sampling(num_generations=_SAMPLES, max_completion_length=_COMPLETION)
     cannot, room = cannot_run(policy.model), len(prompts) * _SAMPLES * needed
-    engine = TorchEngine(policy.model, policy.tokenizer, max_concurrent_tokens=room, compute_dtype=policy.compute_dtype)
+    engine = TorchEngine(policy.model, policy.tokenizer, max_concurrent_tokens=room, compute_dtype=compute_dtype)
     try:
         groups = engine.generate(prompts, sampling, seed=0)
     # An architecture that the engine does not know may fail at any line of its own.
@@ -40,5 +44,6 @@ def check_torch_engine(policy: Policy) -> None:
     sampled = [value for index in batch.indices_P.tolist() for value in completions[index][1].logprobs]
     expected_M = statistics.logp_M.cpu().double()
     difference = (torch.tensor(sampled, dtype=torch.float64) - expected_M).abs().max().item()
-    if not difference <= _TOLERANCE * torch.finfo(policy.compute_dtype).eps * (1 + expected_M.abs().max().item()):
+    rounding = max(torch.finfo(dtype).eps for dtype in (compute_dtype, policy.compute_dtype))
+    if not difference <= _TOLERANCE * rounding * (1 + expected_M.abs().max().item()):
         raise ValueError(f"{cannot}: its log-probs differ by {difference:.2g} from those that would be trained on")

@@ -14,11 +14,11 @@ from unigrad.config import Config, SourceConfig
 from unigrad.data import PreparedProblem, PromptTemplate, Turn, prepare_problems, prompt_template, turn_of
 from unigrad.data.tiny import model_source
 from unigrad.errors import ConfigError
-from unigrad.hybrid import Objective
+from unigrad.hybrid import Objective, Term
 from unigrad.plan import longest_row
 from unigrad.policy import END, Policy, load_policy, transformers_api
 from unigrad.rollout import Engine, Sampling
-from unigrad.rollout.engines import engine_builder, is_exact
+from unigrad.rollout.engines import emulates_bfloat16, engine_of, is_exact
 from unigrad.runs.checkpoints import Position
 from unigrad.train.annotate import Annotator
 from unigrad.train.checkpoint import load_state
@@ -56,7 +56,7 @@ class Build:
         config = self.config
         stages = checked_objectives(config)
         template = prompt_template(config.data.prompt_template)
-        build_engine = engine_builder(config.rollout.engine)
+        build_engine = engine_of(config.rollout)
         state = TrainerState(max_steps=config.train.max_steps)
         scorer = build_scorer(config, state, self.kept, self.stack, self._say)
         train_sets = [(each, training_problems(each, config)) for each in config.data.train_sets]
@@ -76,7 +76,7 @@ class Build:
             for name, problems in held_out
         }
         sampling = [stage for stage in stages if stage.samples]
-        engine = build_engine(policy, config.rollout.max_concurrent_tokens) if sampling or held_out else None
+        engine = build_engine(policy) if sampling or held_out else None
         own_old_policy = engine is not None and self._own_old_policy(sampling, engine, policy)
         if any("values" in stage.needs for stage in stages):
             policy.add_value_head()
@@ -154,6 +154,11 @@ class Build:
                 "what the sampler cuts off (policy/cut_mass), and the policy is trained as if it could, a known way to "
                 "collapse; 1 and 0 cut nothing off"
             )
+        if rollout.decode_dtype == "bfloat16" and emulates_bfloat16(policy.device):
+            self._say(
+                "WARNING: rollout.decode_dtype = bfloat16 is slower than float32 on this processor, which has no "
+                "instructions for it; null decodes as the policy computes"
+            )
         terms = [term for stage in stages for term in stage.terms]
         compares = any(term.algorithm.compares_with_old for term in terms)
         own = compares and not is_exact(engine, policy)
@@ -161,7 +166,7 @@ class Build:
             self._say(
                 f"π_old: the trainer's own log-probs, as those of the engine {rollout.engine!r} are not "
                 f"exact beside a trainer in {str(policy.compute_dtype).removeprefix('torch.')}: "
-                "policy/rollout_mismatch_mean says how far off"
+                f"policy/rollout_mismatch_mean says how far off{_correction(terms)}"
             )
         return own
 
@@ -207,6 +212,14 @@ class Preparation:
         for line in prepared.report.lines():
             self.say(f"{name}: {line}")
         return list(prepared.problems)
+
+
+def _correction(terms: Sequence[Term]) -> str:
+    """How the rollouts of these terms are weighed for an engine that is not exact, in words; empty where they are
+    not."""
+    caps = {term.algorithm.name: term.algorithm.defaults().get("engine_cap") for term in terms}
+    named = [f"at most {cap:g} in {name}" for name, cap in caps.items() if cap is not None]
+    return f", and weights times π_old/π_engine ({', '.join(named)}) correct for it" if named else ""
 
 
 def checked_objectives(config: Config) -> list[Objective]:

@@ -26,6 +26,9 @@ OWN_KEYS = (
 HOLDING = {"kl_coefficient", "kl_estimator", "kl_clamp", "trust_region"}
 """Options that hold the policy to the reference model."""
 
+DECODING_CAP = 2.0
+"""`algorithm.engine_cap` with `rollout.decode_dtype`, where null (the cap of TRL's and verl's recipes)."""
+
 
 def objectives(config: Config) -> list[Objective]:
     """The stages of the run, in their order. Raises ConfigError or ValueError on names and options that do not fit."""
@@ -44,7 +47,7 @@ def objectives(config: Config) -> list[Objective]:
                 gate=gate(name, **of_gate),
                 across=stage.across,
                 schedule=stage.schedule(**of_schedule),
-                terms=_terms(config, stage),
+                terms=_corrected(config, _terms(config, stage)),
                 alpha=config.method.alpha,
                 beta=config.method.beta,
                 samples=stage.samples,
@@ -56,6 +59,18 @@ def objectives(config: Config) -> list[Objective]:
         raise ConfigError(f"method.{unused[0]}: {_no_use(chosen, config.method.gate, unused[0])}")
     _check_read(config, built)
     return [_with_kl_in_reward(stage, config.algorithm.kl_reward_coefficient) for stage in built]
+
+
+def _corrected(config: Config, terms: tuple[Term, ...]) -> tuple[Term, ...]:
+    """What trains on rollouts is weighed for the precision in which they were decoded, unless a cap is given."""
+    if config.rollout.decode_dtype is None:
+        return terms
+    return tuple(
+        term.with_options(engine_cap=DECODING_CAP)
+        if term.members != "demonstrations" and term.algorithm.defaults().get("engine_cap", DECODING_CAP) is None
+        else term
+        for term in terms
+    )
 
 
 def _with_kl_in_reward(stage: Objective, coefficient: float) -> Objective:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from unigrad.rollout import Prompt, Sampling, TorchEngine
-from unigrad.rollout.packed_weights import is_worth_packing, packed_weights
+from unigrad.rollout.packed_weights import cast_weights, is_worth_packing, packed_weights
 
 # What is packed is large, however quick the test: 64 × 8,192 weights. The other matrices are too small.
 CONFIG = LlamaConfig(
@@ -111,3 +111,18 @@ def test_each_call_packs_the_weights_of_now_and_training_goes_on(model: Any, tok
     after = engine.generate(PROMPTS, sampling, 0)
     assert after != before
     assert after == TorchEngine(other, tokenizer, max_concurrent_tokens=1000).generate(PROMPTS, sampling, 0)
+
+
+def test_cast_weights_are_autocasts_to_the_bit_and_gone_afterwards(model: Any) -> None:
+    ids = torch.tensor([PROMPTS[0].token_ids])
+    own = nn.Linear(8, 8)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        expected = model(ids).logits
+        with cast_weights(model, torch.bfloat16):
+            assert packed_of(model) == {*LARGE, "q_proj", "k_proj", "v_proj", "o_proj", "lm_head"}
+            assert torch.equal(model(ids).logits, expected)
+        assert not packed_of(model)
+        inputs = torch.randn(3, 8)
+        with cast_weights(nn.Sequential(own), torch.bfloat16), torch.autocast("cpu", enabled=False):
+            assert torch.equal(own(inputs), nn.functional.linear(inputs, own.weight, own.bias))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}

@@ -1,14 +1,16 @@
-"""Linear layers of a model on the CPU whose float32 weights are laid out for oneDNN once, not in each call."""
+"""Copies of a model's weights for the time of sampling: laid out for oneDNN, or cast, once and not in each call."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+_Product = Callable[[Tensor], Tensor]
 
 # A smaller matrix stays in the cache, and its product takes no longer than the call itself.
 _LEAST_WEIGHTS = 2**19
@@ -18,10 +20,9 @@ _MEASURED = ("AVX2", "AVX512")
 
 def is_worth_packing(layer: nn.Module) -> bool:
     """Whether it is a plain linear layer of a large float32 matrix on a CPU whose torch can pack one."""
-    # A subclass computes something of its own, and a changed `forward` too.
-    if type(layer) is not nn.Linear or "forward" in vars(layer):
+    if not _is_plain(layer):
         return False
-    weight = layer.weight
+    weight: Any = layer.weight
     return (
         torch.backends.cpu.get_cpu_capability() in _MEASURED
         and weight.dtype == torch.float32
@@ -32,23 +33,53 @@ def is_worth_packing(layer: nn.Module) -> bool:
     )
 
 
-@contextmanager
-def packed_weights(model: nn.Module, rows: int) -> Iterator[None]:
-    """Inside, the model's large linear layers multiply with packed copies of their weights, best for so many rows.
+def packed_weights(model: nn.Module, rows: int) -> AbstractContextManager[None]:
+    """Inside, the model's large linear layers multiply with packed copies of their weights, best for so many rows."""
 
-    They are the weights of now: nothing may train meanwhile. Then the copies are gone and the layers as they were.
+    def packed(layer: Any) -> _Product:
+        weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), rows)
+        return partial(_packed_product, weight, layer.bias)
+
+    return _multiplying([layer for layer in model.modules() if is_worth_packing(layer)], packed)
+
+
+def cast_weights(model: nn.Module, dtype: torch.dtype) -> AbstractContextManager[None]:
+    """Inside, the model's linear layers multiply, under autocast to `dtype`, with weights that are cast already.
+
+    Autocast keeps no cast of its own in inference mode: it would read every float32 weight again in each step.
     """
-    layers: list[Any] = [layer for layer in model.modules() if is_worth_packing(layer)]
+
+    def cast(layer: Any) -> _Product:
+        bias = None if layer.bias is None else layer.bias.detach().to(dtype)
+        return partial(_cast_product, layer, layer.weight.detach().to(dtype), bias)
+
+    return _multiplying([layer for layer in model.modules() if _is_plain(layer)], cast)
+
+
+@contextmanager
+def _multiplying(layers: Sequence[Any], product_of: Callable[[Any], _Product]) -> Iterator[None]:
+    """The copies are of the weights of now: nothing may train meanwhile. In the end the layers are as they were."""
     try:
         for layer in layers:
-            packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), rows)
-            layer.forward = partial(_product, packed, layer.bias)
+            layer.forward = product_of(layer)
         yield
     finally:
         for layer in layers:
             vars(layer).pop("forward", None)
 
 
-def _product(packed: Tensor, bias: Tensor | None, input: Tensor) -> Tensor:
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether it is a linear layer that does nothing else: a subclass may, and a changed `forward` too."""
+    return type(layer) is nn.Linear and "forward" not in vars(layer)
+
+
+def _packed_product(packed: Tensor, bias: Tensor | None, input: Tensor) -> Tensor:
     result: Tensor = torch.ops.mkldnn._linear_pointwise(input, packed, bias, "none", [], "")
     return result
+
+
+def _cast_product(layer: nn.Linear, weight: Tensor, bias: Tensor | None, input: Tensor) -> Tensor:
+    if not torch.is_autocast_enabled(input.device.type):
+        # Where the model turns autocast off (a router, say), it wants the weights as they are.
+        return nn.Linear.forward(layer, input)
+    return nn.functional.linear(input, weight, bias)

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from unigrad.policy import transformers_api
 from unigrad.rollout.decoding_batch import DecodingBatch, Row, StopRules
 from unigrad.rollout.engine import Completion, OnCompletion, Prompt
-from unigrad.rollout.packed_weights import packed_weights
+from unigrad.rollout.packed_weights import cast_weights, packed_weights
 from unigrad.rollout.row_cache import RowCache
 from unigrad.rollout.sampler import draw
 from unigrad.rollout.sampling import Sampling
@@ -97,7 +97,7 @@ class TorchEngine:
         layers = len(transformers_api.growing_cache(self._model))
         end_ids = torch.tensor(sorted(self._end_ids.union(sampling.stop_token_ids)), dtype=torch.int64)
         stops = StopRules(end_ids, sampling.stop, self._tokenizer)
-        with self._sampling_mode(), self._packed_weights(capacity, sampling.max_completion_length):
+        with self._sampling_mode(), self._decoding_weights(capacity, sampling.max_completion_length):
             cache = RowCache(layers, capacity, length, self._compute_dtype)
             batch = DecodingBatch(capacity, max(row.room for row in rows), stops)
             ended = self._run(rows, sampling, seed, batch, cache, on_completion)
@@ -172,9 +172,10 @@ class TorchEngine:
         tokens_B, logps_B, entropies_B = draw(logits_B1V[:, -1], sampling, batch.uniforms_B, cut_B)
         return batch.append(tokens_B, torch.stack((logps_B, entropies_B, cut_B), -1))
 
-    def _packed_weights(self, rows: int, steps: int) -> AbstractContextManager[None]:
-        worth = self._compute_dtype is None and steps >= _WORTH_PACKING
-        return packed_weights(self._model, rows) if worth else nullcontext()
+    def _decoding_weights(self, rows: int, steps: int) -> AbstractContextManager[None]:
+        if self._compute_dtype is not None:
+            return cast_weights(self._model, self._compute_dtype)
+        return packed_weights(self._model, rows) if steps >= _WORTH_PACKING else nullcontext()
 
     @contextmanager
     def _sampling_mode(self) -> Iterator[None]:

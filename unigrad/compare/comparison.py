@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from unigrad.compare.devices import cores, gpus
+from unigrad.compare.devices import gpus
 from unigrad.compare.plan import Comparison, plan
 from unigrad.compare.runs import check_free, measure_all, train
 from unigrad.compare.sets import named_methods
@@ -17,6 +17,7 @@ from unigrad.errors import ConfigError, one_line
 from unigrad.files import check_folder, locked, replace_json, replace_text
 from unigrad.hybrid.recipe_methods import check_methods
 from unigrad.live import table_console
+from unigrad.machine import cores, threads_of_each
 from unigrad.report.needs import check_installed
 from unigrad.report.runs import COMPARISON_FILE
 from unigrad.runs.metrics import RunMetrics
@@ -57,11 +58,12 @@ def compare(
     waiting = [run for run in comparison.runs if not run.is_finished]
     spread = gpus(waiting[0].config.model.device) if waiting else ()
     jobs = jobs or len(spread) or cores()
+    # A run's threads follow from --jobs alone, not from how many are left: on them hang its last bits.
+    threads = threads_of_each(jobs)
     try:
         out.mkdir(parents=True, exist_ok=True)
         with locked(out, f"another process compares into {out}; wait for its end or give another folder with --out"):
-            # A run's threads follow from --jobs alone, not from how many are left: on them hang its last bits.
-            outcome = train(comparison.runs, jobs, max(1, cores() // jobs), spread, say)
+            outcome = train(comparison.runs, jobs, threads, spread, say)
             if outcome.stopped_by is not None:
                 again = comparison.command("--out", str(out), "--jobs", str(jobs))
                 say(f"stopped; the same command goes on: {again}")

@@ -1,13 +1,8 @@
-"""What the runs of a comparison share: the cores, and the GPUs where they train on them."""
+"""The GPUs that the runs of a comparison share, where they train on them."""
 
 from __future__ import annotations
 
 import os
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpus(device: str) -> tuple[str, ...]:

@@ -80,8 +80,8 @@ class RolloutConfig(Section):
 class VerifyConfig(Section):
     timeout_seconds: Annotated[float, Field(gt=0)] = 1.0
     """Limit for one check, in seconds of a common server: counted in calls, so that no load changes a verdict"""
-    workers: Annotated[int, Field(ge=1, le=1024)] = 2
-    """Worker processes for the checks that need symbolic mathematics"""
+    workers: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Worker processes for the checks that need symbolic mathematics; null: one a thread of the policy, 2 to 8"""
     no_box: NoBox = "last_number"
     """What a completion without a box is: last_number reads its last number or option, wrong as for the authors"""
     reward_function: str | None = None

@@ -27,6 +27,7 @@ from unigrad.evaluate.suites import Benchmark, Suite, requested
 from unigrad.evaluate.table import show, show_exclusive
 from unigrad.files import replace_json
 from unigrad.live import LiveConsole, table_console
+from unigrad.machine import limit_threads
 from unigrad.types import NoBox
 from unigrad.verify import Submission, Verifier, VerifierScorer
 from unigrad.versions import changed, environment
@@ -223,6 +224,7 @@ def _samplers(
 
     from unigrad.evaluate.sampler import BenchmarkSampler, facts, load_model
 
+    limit_threads()
     if "sampled_with" in settings:
         # The last bits of a sum depend on how many threads share it.
         torch.set_num_threads(settings["sampled_with"]["threads"])

@@ -12,6 +12,7 @@ from unigrad.data import prompt_template
 from unigrad.data.tiny import model_source
 from unigrad.errors import ConfigError, RewardError, UserCodeError, one_line
 from unigrad.live import LiveConsole
+from unigrad.machine import limit_threads, threads_in_words
 from unigrad.plan import plan_lines
 from unigrad.policy import find_architecture
 from unigrad.policy.transformers_api import hide_progress_bars
@@ -62,6 +63,7 @@ def _run(config: Config, folder: Path, resume: bool, dry_run: bool, console: Con
             console.print(line, markup=False, soft_wrap=True)
         if config.train.wandb:
             check_installed()
+        limit_threads()
         kept = KeptVerdicts()
         try:
             if resume:
@@ -154,7 +156,8 @@ def _summary(config: Config, loop: Loop) -> list[str]:
     parameters = sum(p.numel() for p in loop.step.policy.model.parameters())
     epochs = train.max_steps * questions / loop.step.questions.an_epoch
     return [
-        f"model: {config.model.name_or_path}, {parameters / 1e6:,.1f}M parameters on {loop.step.policy.device}",
+        f"model: {config.model.name_or_path}, {parameters / 1e6:,.1f}M parameters on {loop.step.policy.device}, "
+        f"{threads_in_words()}",
         f"method: {config.method.name}, {', then '.join(stages)}",
         f"a step: {questions} questions, {questions * rollouts} completions, {updates} update{'s' * (updates > 1)}; "
         f"{train.max_steps} steps: {train.max_steps * questions:,} questions, {epochs:.1f} epochs",

@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import NamedTuple, Self, get_args
 
+from unigrad.machine import verifier_workers
 from unigrad.types import AnswerKind, NoBox, Reason, Verdict
 from unigrad.verify.boxed import last_boxed
 from unigrad.verify.choice import judge_choice
@@ -54,7 +55,7 @@ class Verifier:
     """Verifies completions, from any thread. No process starts before an answer needs one.
 
     timeout_seconds: of one check, as `worker` counts them; at most about ten times as much processor time.
-    workers: how many processes check at a time.
+    workers: how many processes check at a time; None: as many as `verifier_workers` says.
     no_box: what a completion without a complete box is.
     kept: what is known already, and takes up what will be; the verifier's own if none is given.
     """
@@ -62,15 +63,16 @@ class Verifier:
     def __init__(
         self,
         timeout_seconds: float = 1.0,
-        workers: int = 2,
+        workers: int | None = None,
         *,
         no_box: NoBox = "last_number",
         kept: KeptVerdicts | None = None,
     ) -> None:
+        workers = verifier_workers() if workers is None else workers
         if not timeout_seconds > 0 or workers < 1:
             raise ValueError(
                 f"Verifier: timeout_seconds={timeout_seconds} and workers={workers} must be positive; "
-                "the defaults are 1.0 and 2"
+                "the defaults are 1.0 and None"
             )
         if no_box not in get_args(NoBox):
             raise ValueError(f"Verifier: no_box={no_box!r} must be one of {', '.join(get_args(NoBox))}")

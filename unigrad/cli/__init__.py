@@ -25,6 +25,7 @@ COMMANDS = {
     "train": "train a model: unigrad train [RECIPE] [--section.key VALUE ...]",
     "evaluate": "measure a model: unigrad evaluate MODEL --suite paper",
     "compare": "train methods side by side: unigrad compare [RECIPE] --methods a,b,c",
+    "bench": "what a training step costs on this machine: unigrad bench [MODEL]",
     "report": "the paper's figures and tables of runs: unigrad report RUN [RUN ...]",
     "algorithms": "print Table 1, or the methods: every declaration as data",
 }

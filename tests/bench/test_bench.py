@@ -44,6 +44,18 @@ def test_a_table_of_a_steps_parts(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(r"matrix rate: [\d,]+ GFLOP/s", out)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("growth", "rows"),
+    [("response=4,8", ("4", "8")), ("model=1,2", ("275,456", "537,856")), ("vocabulary=128,1000", ("128", "1,000"))],
+)
+def test_a_table_of_growth(growth: str, rows: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--growth", growth, *SMALL]) == 0
+    table = capsys.readouterr().out.split("exponent")
+    assert all(re.search(rf"^ {row} +\d", table[0], re.M) for row in rows)
+    assert len(re.findall(r"-?\d+\.\d\d|–", table[1])) == 5
+
+
 def test_old_logprobs_are_a_part_of_their_own() -> None:
     """Two updates of rollouts in bfloat16: the second's π_old is the trainer's, taken before any weight moves."""
     threads = torch.get_num_threads()
@@ -99,6 +111,11 @@ def test_the_operations_that_a_step_needs() -> None:
         (
             ["--growth", "promt"],
             "--growth promt: did you mean 'prompt'? (completions, response, prompt, vocabulary, model)",
+        ),
+        (["--growth", "prompt=64"], "--growth prompt=64: must be prompt=N,N,…, two numbers or more, each at least 8"),
+        (
+            ["--growth", "vocabulary=8,9000"],
+            "--growth vocabulary=8,9000: must be vocabulary=N,N,…, two numbers or more, ",
         ),
         (["--prompt-tokens", "3"], "--prompt-tokens 3: must be at least 8"),
         (["--completions", "x"], "argument --completions: invalid int value: 'x'"),

@@ -32,9 +32,10 @@ def measure(options: dict[str, str], sizes: dict[str, int], repeats: int) -> Mea
         step, objective = build(options, sizes, Path(folder), stack)
         policy, config = step.policy, step.config
         model = dimensions(policy.model.config)
-        tokens = config.train.questions_per_step * config.rollout.num_generations
-        tokens *= config.data.max_prompt_length + config.rollout.max_completion_length
-        matrix = (min(tokens, config.train.tokens_per_micro_batch), model.hidden, model.intermediate)
+        rows = config.train.questions_per_step * config.rollout.num_generations
+        new = config.rollout.max_completion_length
+        tokens = min(rows * (config.data.max_prompt_length + new), config.train.tokens_per_micro_batch)
+        matrix = (tokens, model.hidden, model.intermediate)
         rate = matrix_rate(policy, *matrix)
         step.take(1, objective, 0.0)
         held = _held(policy.device)
@@ -47,9 +48,7 @@ def measure(options: dict[str, str], sizes: dict[str, int], repeats: int) -> Mea
             device=torch.cuda.get_device_name(policy.device) if policy.device.type == "cuda" else str(policy.device),
             threads=threads_in_words(),
             seconds={str(part): [each[part] for each in taken] for part in Part},
-            tokens=config.train.questions_per_step
-            * config.rollout.num_generations
-            * config.rollout.max_completion_length,
+            tokens=rows * new,
             peak=peak,
             working=max(peak - held, 0),
             operations=needed(model, config),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 
 from rich.console import Console
@@ -20,9 +20,10 @@ from unigrad.live import table_console, text_table
 GIB = 2**30
 
 
-def bench(options: Mapping[str, str], repeats: int, growth: str | None) -> int:
+def bench(options: Mapping[str, str], repeats: int, growth: tuple[str, Sequence[int]] | None) -> int:
     """Measure steps under these `options` (keys of the configuration) and print what they cost, or how that grows.
 
+    growth: along which of AXES, and its values; without any, the axis's own.
     Returns the exit code (see `cli.main`). Raises ConfigError on whatever is wrong with the input.
     """
     console = table_console()
@@ -33,7 +34,7 @@ def bench(options: Mapping[str, str], repeats: int, growth: str | None) -> int:
             return 1
         _show(measured, config, repeats, console)
         return 0
-    return _grow(options, growth, repeats, config, console)
+    return _grow(options, *growth, repeats, config, console)
 
 
 def _measure(options: Mapping[str, str], sizes: Mapping[str, int], repeats: int) -> Measured | None:
@@ -100,12 +101,14 @@ def _memory_and_rate(measured: Measured) -> Iterator[str]:
     )
 
 
-def _grow(options: Mapping[str, str], axis: str, repeats: int, config: Config, console: Console) -> int:
+def _grow(
+    options: Mapping[str, str], axis: str, values: Sequence[int], repeats: int, config: Config, console: Console
+) -> int:
     """Measure along the axis and print a row for each value, then the exponents."""
     names = (axis, "rollouts s", "training s", "step s", "peak GiB", "working GiB")
     table, sizes, columns = text_table(names), list[float](), list[tuple[float, ...]]()
     measured = None
-    for value, grown, made_up in _along(axis, options, config):
+    for value, grown, made_up in _along(axis, values, config):
         measured = _measure({**options, **grown}, made_up, repeats)
         if measured is None:
             return 1
@@ -116,24 +119,27 @@ def _grow(options: Mapping[str, str], axis: str, repeats: int, config: Config, c
         table.add_row(f"{sizes[-1]:,.0f}", *(f"{each:.3f}" for each in seconds), *memory)
         console.print(f"{axis} {sizes[-1]:,.0f}: a step takes {measured.step:.3f} s", markup=False)
     assert measured is not None
-    table.add_row("exponent", *(str(exponent(sizes, column)) for column in zip(*columns, strict=True)))
+    table.add_row("exponent", *(_fitted(sizes, column) for column in zip(*columns, strict=True)))
     _say(console, _about(measured, config, repeats))
     console.print(table)
     return 0
 
 
-def _along(
-    axis: str, options: Mapping[str, str], config: Config
-) -> Iterator[tuple[int, dict[str, str], dict[str, int]]]:
+def _fitted(sizes: Sequence[float], column: Sequence[float]) -> str:
+    """The exponent; – of what is 0 somewhere, such as memory that no step took."""
+    return str(exponent(sizes, column)) if min(column) > 0 else "–"
+
+
+def _along(axis: str, values: Sequence[int], config: Config) -> Iterator[tuple[int, dict[str, str], dict[str, int]]]:
     """Each value of the axis, with the options and the sizes of the model that make it."""
-    key, values = AXES[axis]
+    key, own = AXES[axis]
     if axis == "model":
-        own = _layers(config)
-        for layers in sorted({max(1, own * quarters // 4) for quarters in values}):
-            yield layers, {}, {"layers": layers}
-        return
-    for value in values:
-        yield value, {key: str(value)} if key else {}, {} if key else {"vocabulary": value}
+        layers = values or sorted({max(1, _layers(config) * quarters // 4) for quarters in (1, 2, 4, 8, 16)})
+        yield from ((each, {}, {"layers": each}) for each in layers)
+    elif key:
+        yield from ((each, {key: str(each)}, {}) for each in values or own)
+    else:
+        yield from ((each, {}, {axis: each}) for each in values or own)
 
 
 def _layers(config: Config) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import SUPPRESS
 
-from unigrad.bench.options import AXES, DEFAULTS, LEAST_PROMPT, SECTIONS, SHORT
+from unigrad.bench.options import AXES, DEFAULTS, LEAST_PROMPT, LEAST_VOCABULARY, SECTIONS, SHORT
 from unigrad.cli import plugins
 from unigrad.cli.parser import Parser, add_key, given, in_words
 from unigrad.config import Config, config_keys, nearest_key, read_option
@@ -19,17 +19,30 @@ def run(arguments: list[str]) -> int:
     model, repeats, growth = (options.pop(name) for name in ("model", "repeats", "growth"))
     if not 1 <= repeats <= MOST_REPEATS:
         raise ConfigError(f"--repeats {repeats}: must be from 1 to {MOST_REPEATS}")
-    if growth is not None and growth not in AXES:
-        raise ConfigError(f"--growth {growth}: did you mean {nearest_key(growth, AXES)!r}? ({', '.join(AXES)})")
     for option, key in SHORT.items():
         if key in options:
             number = read_option(f"--{option}", key, options[key])
             if option == "prompt-tokens" and number < LEAST_PROMPT:
                 raise ConfigError(f"--{option} {number}: must be at least {LEAST_PROMPT}")
+    along = None if growth is None else _growth(growth)
 
     from unigrad.bench.bench import bench
 
-    return bench({**options, "model.name_or_path": model}, repeats, growth)
+    return bench({**options, "model.name_or_path": model}, repeats, along)
+
+
+def _growth(text: str) -> tuple[str, tuple[int, ...]]:
+    """The axis, and the values that are given for it. Raises ConfigError on what is none."""
+    axis, equals, values = text.partition("=")
+    if axis not in AXES:
+        raise ConfigError(f"--growth {axis}: did you mean {nearest_key(axis, AXES)!r}? ({', '.join(AXES)})")
+    if not equals:
+        return axis, ()
+    least = LEAST_PROMPT if axis == "prompt" else LEAST_VOCABULARY if axis == "vocabulary" else 1
+    parts = values.split(",")
+    if not all(each.isascii() and each.isdigit() and int(each) >= least for each in parts) or len({*parts}) < 2:
+        raise ConfigError(f"--growth {text}: must be {axis}=N,N,…, two numbers or more, each at least {least}")
+    return axis, tuple(int(each) for each in parts)
 
 
 def parser() -> Parser:
@@ -49,7 +62,7 @@ def parser() -> Parser:
     )  # fmt: skip
     add("--repeats", type=int, default=5, metavar="N", help="steps that are measured (default: %(default)s)")
     add(
-        "--growth", metavar="AXIS",
+        "--growth", metavar="AXIS[=N,N,…]",
         help=f"along {', '.join(AXES)}: a process for each value; models of other sizes get random weights",
     )  # fmt: skip
     add(plugins.OPTION, default=SUPPRESS, metavar="MODULE[,...]", help=plugins.HELP)

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from unigrad.batch import Sequences, padded
+from unigrad.batch import Sequences, micro_batch_of
 from unigrad.policy import Policy
 from unigrad.rollout import Completion, Prompt, Sampling, TorchEngine
 from unigrad.rollout.decoding_batch import DecodingBatch, Row, StopRules
@@ -101,7 +101,7 @@ def test_tokens_and_log_probs_are_those_of_the_padded_forward(
         (prompt, index, each) for prompt, group in zip(PROMPTS, groups, strict=True) for index, each in enumerate(group)
     ]
     sequences = Sequences.of_ids([(prompt.token_ids, each.token_ids) for prompt, _, each in pairs], [0.9] * len(pairs))
-    (batch,) = padded(sequences, range(len(pairs)), 10_000)
+    batch = micro_batch_of(sequences, [range(len(pairs))], "padded")
     with torch.no_grad():
         statistics = policy(batch)
     order = [pairs[index] for index in batch.indices_P.tolist()]

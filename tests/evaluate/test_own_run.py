@@ -76,7 +76,7 @@ def test_where_a_model_comes_from_a_run(here: Path, where: str, monkeypatch: pyt
         shutil.move(run / "checkpoint-2", here / "moved")
         run = here
     said, line = as_trained(Protocol(seed=3), str(run / where))
-    assert said == Protocol(seed=3, prompt_template=OWN, stop=("1", "ab"), no_box="last_number", engine="torch")
+    assert said == Protocol(seed=3, prompt_template=OWN, stop=("1", "ab"), no_box="last_number", engine="auto")
     assert line is not None
     assert line.endswith(r"config.yaml has it: prompt template 'Q: {problem}\n', stop '1', 'ab'")
     monkeypatch.chdir(run / where)
@@ -101,11 +101,11 @@ def test_what_is_given_wins(here: Path) -> None:
     model = str(make_run(here / "run") / "final")
     given = Protocol(prompt_template="boxed")
     assert as_trained(given, model)[0] == Protocol(
-        prompt_template="boxed", stop=("1", "ab"), no_box="last_number", engine="torch"
+        prompt_template="boxed", stop=("1", "ab"), no_box="last_number", engine="auto"
     )
     given = Protocol(stop=("z",))
     assert as_trained(given, model)[0] == Protocol(
-        prompt_template=OWN, stop=("z",), no_box="last_number", engine="torch"
+        prompt_template=OWN, stop=("z",), no_box="last_number", engine="auto"
     )
     given = Protocol(prompt_template="boxed", stop=("z",), no_box="wrong", engine="torch")
     (here / "run" / "config.yaml").write_text("neither is read: [")

@@ -16,7 +16,7 @@ def test_the_record_is_the_one_that_folders_hold() -> None:
         "prompt_template": "auto",
         "stop": [],
         "no_box": "last_number",
-        "engine": "torch",
+        "engine": "auto",
         "limit": None,
         "seed": 0,
         "device": "auto",

@@ -25,7 +25,15 @@ IDS = torch.tensor([[3, 1, 4, 1]])
 PACKAGE = Path(unigrad.__file__).parent
 DOCUMENTED = {
     *("AutoConfig", "AutoModelForCausalLM", "AutoTokenizer", "PreTrainedConfig", "PreTrainedModel"),
-    *("GenerationConfig", "LlamaConfig", "LlamaForCausalLM", "PreTrainedTokenizerBase", "PreTrainedTokenizerFast"),
+    *(
+        "GenerationConfig",
+        "LogitsProcessorList",
+        "StoppingCriteriaList",
+        "LlamaConfig",
+        "LlamaForCausalLM",
+        "PreTrainedTokenizerBase",
+        "PreTrainedTokenizerFast",
+    ),
 }
 
 

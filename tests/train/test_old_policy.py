@@ -179,7 +179,8 @@ def test_sft_alone_needs_no_engine(windowed: Path, tmp_path: Path) -> None:
     assert (code, line["tokens/generated"]) == (0, 0)
     assert "π_old" not in said
     cannot = "the torch engine cannot run MistralForCausalLM: every layer must have full attention"
-    for changes in ({"train__eval_steps": 1}, {"method__name": "grpo"}):
+    for sampled in ({"train__eval_steps": 1}, {"method__name": "grpo"}):
+        changes = {**sampled, "rollout__engine": "torch"}
         code, said, _ = train(tmp_path / "run", "tiny-sft", "--dry-run", model__name_or_path=windowed, **changes)
         assert (code, said.count("error")) == (2, 1)
         assert cannot in said

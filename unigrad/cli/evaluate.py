@@ -18,7 +18,7 @@ OPEN = {
     "a chat template, chat if that asks for the box itself, or boxed",
     "rollout.stop": "those of the run that MODEL lies in; else none",
     "verify.no_box": "as the run that MODEL lies in has it; else last_number",
-    "rollout.engine": "that of the run that MODEL lies in; else torch",
+    "rollout.engine": "that of the run that MODEL lies in; else auto",
 }
 """Keys with another default than the configuration's."""
 LISTS = {"rollout.stop"}

@@ -30,7 +30,7 @@ def as_trained(protocol: Protocol, model: str) -> tuple[Protocol, str | None]:
     )
     stops = f", stop {', '.join(map(repr, completed.stop))}" if completed.stop else ""
     no_box = "" if completed.no_box == "last_number" else f", no box: {completed.no_box}"
-    engine = "" if completed.engine == "torch" else f", engine {completed.engine}"
+    engine = "" if completed.engine == Config().rollout.engine else f", engine {completed.engine}"
     return completed, f"as {file} has it: prompt template {completed.prompt_template!r}{stops}{no_box}{engine}"
 
 

@@ -13,7 +13,7 @@ from unigrad.data.rows import SUFFIXES
 from unigrad.hybrid import Objective
 from unigrad.plan.memory import FLOAT32, PHASES, Part, memory, peak
 from unigrad.policy.architecture import Dimensions, dimensions
-from unigrad.rollout.torch_engine import checked_cache_argument
+from unigrad.rollout.engines import expected_engine
 
 MIB, GIB, GB = 2**20, 2**30, 10**9
 CARDS = {24: 23.5, 40: 39.4, 80: 79.1, 141: 139.8}
@@ -106,8 +106,8 @@ def _needs(
     yield f"one GPU of at least {needed:.1f} GiB: it " + "; it ".join(
         f"{verb} {', '.join(map(str, cards))} GB" for verb, cards in (("fits", fits), ("does not fit", others)) if cards
     )
-    if refusal := _engine_refusal(config, stages, skeleton):
-        yield refusal
+    if engine := _engine(config, stages, skeleton):
+        yield engine
     weights = FLOAT32 * model.parameters
     if LARGE_CARD in others:
         yield f"unigrad trains in one process on one GPU today: this does not run on one of {LARGE_CARD} GB"
@@ -120,16 +120,17 @@ def _needs(
     yield from _downloads(config, skeleton.config, model)
 
 
-def _engine_refusal(config: Config, stages: Sequence[Objective], skeleton: PreTrainedModel) -> str | None:
-    """Why the torch engine would not sample from this model, as far as its architecture says."""
+def _engine(config: Config, stages: Sequence[Objective], skeleton: PreTrainedModel) -> str | None:
+    """Which engine samples from this model where it is not the one at hand, or why none can, as far as its architecture
+    says."""
     evaluates = config.data.eval is not None and config.train.eval_steps > 0
-    if config.rollout.engine != "torch" or not (evaluates or any(stage.samples for stage in stages)):
+    if not (evaluates or any(stage.samples for stage in stages)):
         return None
     try:
-        checked_cache_argument(skeleton)
+        _, fallback = expected_engine(config.rollout.engine, skeleton)
     except ValueError as error:
         return f"another model, or SFT without evaluations (train.eval_steps 0): {error}"
-    return None
+    return fallback and f"rollout.engine: {fallback}"
 
 
 def _disk(config: Config, stages: Sequence[Objective], weights: int) -> Iterator[str]:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import torch
+from transformers import PreTrainedModel
 
 from unigrad.config import RolloutConfig
 from unigrad.errors import ConfigError
 from unigrad.plugins import add, find
 from unigrad.policy import Policy
 from unigrad.rollout.engine import Engine
-from unigrad.rollout.probe import check_torch_engine
-from unigrad.rollout.torch_engine import TorchEngine
+from unigrad.rollout.generate_engine import GenerateEngine, check_generates
+from unigrad.rollout.probe import check_generate_engine, check_torch_engine
+from unigrad.rollout.torch_engine import TorchEngine, checked_cache_argument
+
+AUTO = "auto"
+
+logger = logging.getLogger(__name__)
 
 EngineBuilder = Callable[[Policy, int], Engine]
 """From a policy and `rollout.max_concurrent_tokens`, the positions whose keys and values may be held at once."""
@@ -26,7 +33,55 @@ def _torch(policy: Policy, max_concurrent_tokens: int, compute_dtype: torch.dtyp
     )
 
 
-ENGINES: dict[str, EngineBuilder] = {"torch": _torch}
+def _generate(policy: Policy, max_concurrent_tokens: int) -> Engine:
+    check_generate_engine(policy)
+    return GenerateEngine(
+        policy.model,
+        policy.tokenizer,
+        max_concurrent_tokens=max_concurrent_tokens,
+        compute_dtype=policy.compute_dtype,
+    )
+
+
+def _auto(policy: Policy, max_concurrent_tokens: int) -> Engine:
+    """The torch engine, or where it cannot run the model the generate engine, which is said."""
+    try:
+        return _torch(policy, max_concurrent_tokens)
+    except ValueError as error:
+        refusal = error
+    try:
+        engine = _generate(policy, max_concurrent_tokens)
+    except ValueError as error:
+        raise ValueError(f"{refusal}; {error}") from error
+    logger.warning("rollout.engine: %s", instead(str(refusal)))
+    return engine
+
+
+ENGINES: dict[str, EngineBuilder] = {AUTO: _auto, "torch": _torch, "generate": _generate}
+
+
+def expected_engine(name: str, model: PreTrainedModel) -> tuple[str, str | None]:
+    """Which engine will sample, and where `auto` falls back on it why, as far as the model's architecture alone says.
+
+    The model may be on the meta device. Raises ValueError where that engine cannot run it.
+    """
+    if name == "generate":
+        check_generates(model)
+    if name not in (AUTO, "torch"):
+        return name, None
+    try:
+        checked_cache_argument(model)
+    except ValueError as error:
+        if name == "torch":
+            raise
+        check_generates(model)
+        return "generate", instead(str(error))
+    return "torch", None
+
+
+def instead(refusal: str) -> str:
+    """What is said where the generate engine takes the torch engine's place."""
+    return f"generate, transformers' own and slower, as {refusal}"
 
 
 def register_engine(name: str, build: EngineBuilder) -> None:

@@ -8,6 +8,7 @@ from unigrad.batch import Sequences, micro_batch_of
 from unigrad.errors import one_line
 from unigrad.policy import Policy, TokenStatistics
 from unigrad.rollout.engine import Prompt
+from unigrad.rollout.generate_engine import GenerateEngine, cannot_generate
 from unigrad.rollout.sampling import Sampling
 from unigrad.rollout.torch_engine import TorchEngine, cannot_run
 
@@ -22,15 +23,25 @@ def check_torch_engine(policy: Policy, compute_dtype: torch.dtype | None = None)
 
     compute_dtype: in which the engine computes; None: as the policy does.
     """
-    compute_dtype = compute_dtype or policy.compute_dtype
+    _check(policy, TorchEngine, cannot_run(policy.model), compute_dtype or policy.compute_dtype)
+
+
+def check_generate_engine(policy: Policy) -> None:
+    """Raises ValueError, one line, where the generate engine fails on the policy's model or gives other log-probs."""
+    _check(policy, GenerateEngine, cannot_generate(policy.model), policy.compute_dtype)
+
+
+def _check(
+    policy: Policy, kind: type[TorchEngine] | type[GenerateEngine], cannot: str, compute_dtype: torch.dtype
+) -> None:
     needed = max(_PROMPT_LENGTHS) + _COMPLETION
     if policy.max_positions is not None and policy.max_positions < needed:
         return
     vocabulary = policy.model.get_input_embeddings().weight.shape[0]
     prompts = [Prompt(str(length), tuple(i % vocabulary for i in range(3, 3 + length))) for length in _PROMPT_LENGTHS]
     sampling = Sampling(num_generations=_SAMPLES, max_completion_length=_COMPLETION)
-    cannot, room = cannot_run(policy.model), len(prompts) * _SAMPLES * needed
-    engine = TorchEngine(policy.model, policy.tokenizer, max_concurrent_tokens=room, compute_dtype=compute_dtype)
+    room = len(prompts) * _SAMPLES * needed
+    engine = kind(policy.model, policy.tokenizer, max_concurrent_tokens=room, compute_dtype=compute_dtype)
     try:
         groups = engine.generate(prompts, sampling, seed=0)
     # An architecture that the engine does not know may fail at any line of its own.

@@ -186,3 +186,16 @@ def test_sft_alone_needs_no_engine(windowed: Path, tmp_path: Path) -> None:
         assert cannot in said
         assert cannot in train(tmp_path / "run", "tiny-sft", "--plan", model__name_or_path=windowed, **changes)[1]
     assert cannot not in train(tmp_path / "run", "tiny-sft", "--plan", model__name_or_path=windowed)[1]
+
+
+def test_where_the_torch_engine_cannot_another_samples_and_a_run_says_so(
+    windowed: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    changes = {"model__name_or_path": windowed, "method__name": "grpo"}
+    said = "rollout.engine: generate, transformers' own and slower, as the torch engine cannot run MistralForCausalLM"
+    assert said in train(tmp_path / "plan", "tiny-sft", "--plan", **changes)[1]
+    code, _, line = train(tmp_path / "run", "tiny-sft", **changes, algorithm__name="reinforce")
+    assert code == 0
+    assert [said in message for message in caplog.messages] == [True]
+    assert line["tokens/generated"] > 0
+    assert line["policy/rollout_mismatch_max"] < 1e-4

@@ -56,6 +56,15 @@ SIZES: dict[str, Any] = {
     "pad_token_id": 0, "initializer_range": 0.15, "init_std": 0.15, "mamba_d_ssm": 128, "num_kv_shared_layers": 0,
     "attn_layer_indices": [1, 3], "use_mamba_kernels": False,
 }  # fmt: skip
+CHANGES: dict[str, dict[str, Any]] = {
+    "granitemoehybrid": {"layer_types": ["mamba", "attention"] * 2},
+    "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
+    "mamba2": {"num_heads": 8, "head_dim": 16},
+    "jamba": {"layers_block_type": ["mamba", "attention"] * 2},
+    "zamba2": {"layers_block_type": ["mamba", "hybrid"] * 2, "use_mem_rope": False},
+    "bailing_hybrid": {"layer_group_size": 2},
+}
+"""What an architecture needs besides, lest its parts not fit together."""
 _TEXT_PARTS = ("text_config", "decoder")
 
 
@@ -77,7 +86,7 @@ def build(name: str) -> PreTrainedModel:
 
     Raises ValueError where it would be large; transformers raises anything where the sizes do not fit together.
     """
-    config = small(CONFIG_MAPPING[name])
+    config = small(CONFIG_MAPPING[name], **CHANGES.get(name, {}))
     with torch.device("meta"):
         count = sum(each.numel() for each in AutoModelForCausalLM.from_config(config).parameters())
     if count > MOST_PARAMETERS:

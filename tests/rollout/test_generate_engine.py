@@ -24,7 +24,7 @@ from transformers import (
 from unigrad.batch import Sequences, padded
 from unigrad.policy import Policy
 from unigrad.rollout import Completion, Engine, Prompt, Sampling, TorchEngine
-from unigrad.rollout.engines import engine_builder, expected_engine
+from unigrad.rollout.engines import engine_builder, expected_engine, is_exact
 from unigrad.rollout.generate_engine import GenerateEngine, batches
 from unigrad.rollout.probe import check_generate_engine
 from unigrad.rollout.rows import rows_of
@@ -211,6 +211,13 @@ def test_auto_takes_the_torch_engine_where_it_can(caplog: pytest.LogCaptureFixtu
     assert expected_engine("auto", policy.model) == ("torch", None)
     assert expected_engine("generate", policy.model) == ("generate", None)
     assert expected_engine("a plugin's", policy.model) == ("a plugin's", None)
+
+
+def test_exact_in_float32_and_without_a_state() -> None:
+    exact = {name: is_exact(generating(policy), policy) for name, policy in ((n, make(CONFIGS[n])) for n in CONFIGS)}
+    assert exact == {"llama": True, "mistral": True, "gemma3": True, "mamba": False, "falcon_h1": False}
+    rounded = make(CONFIGS["llama"], torch.bfloat16)
+    assert not is_exact(generating(rounded), rounded)
 
 
 def test_an_encoder_is_refused() -> None:

@@ -68,8 +68,13 @@ class GenerateEngine:
 
     @property
     def is_exact(self) -> bool:
-        """Whether its log-probs are those of a float32 forward, to rounding: see `Engine`."""
-        return self._compute_dtype is None and self._model.dtype in (torch.float32, torch.float64)
+        """Whether its log-probs are those of a float32 forward, to rounding: see `Engine`.
+
+        Of a model with a state they are not said to be: a step of its recurrence is other code than the scan over a
+        whole row, and in some (Nemotron-H, whose scan alone clamps its time steps) another function.
+        """
+        stateful = transformers_api.is_stateful(self._model)
+        return not stateful and self._compute_dtype is None and self._model.dtype in (torch.float32, torch.float64)
 
     def generate(
         self, prompts: Sequence[Prompt], sampling: Sampling, seed: int, on_completion: OnCompletion | None = None

@@ -160,7 +160,10 @@ def checks(name: str, folder: Path) -> Iterator[tuple[str, Any]]:
     # Whatever goes wrong is the finding.
     except Exception as error:  # noqa: BLE001
         yield "failed", stage
-        yield "error", f"{type(error).__name__}: {one_line(error)}"
+        yield (
+            "error",
+            f"{type(error).__name__}: {one_line(error)}".replace(f"{folder}: ", "").replace(str(folder), "it"),
+        )
 
 
 def in_a_process(name: str, seconds: int) -> Results:
@@ -192,7 +195,7 @@ def verdict(found: Results) -> tuple[str, str]:
         if "class" not in found:
             return "not built", error
         refused = error.startswith(("ValueError:", "ConfigError:")) and found["failed"] in ("load", "rollouts")
-        return ("refused" if refused else "failed"), f"{found['failed']}: {error.partition(': ')[2]}"
+        return ("refused" if refused else "failed"), f"{found['failed']}: {error.partition(': ')[2] or error}"
     far = {
         "log-prob": found["value"] > VALUE,
         "gradient": found["gradient"] > GRADIENT,
@@ -213,7 +216,8 @@ def page(results: list[Results]) -> str:
     lines = [
         "# Models",
         "",
-        f"Of {len(results)} causal model types of transformers {transformers.__version__}, {built} build small; of "
+        f"Of {len(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)} causal model types of transformers {transformers.__version__}, "
+        f"{len(results)} were tried, and {built} build small; of "
         f"these {counts['exact']} train exactly, {counts['inexact']} inexactly, {counts['refused']} are refused with "
         f"the reason, and {counts['failed']} fail. Written by `python benchmarks/models.py --out docs/models.md`.",
         "",
@@ -222,6 +226,9 @@ def page(results: list[Results]) -> str:
         "recomputed activations; sampled: largest distance of the rollouts' log-probs from the trainer's; mismatch: "
         "that within two steps of SFT and RL. Greedy rollouts equal `generate`'s, and `final/` loads with the same "
         "log-probs, wherever a model is called exact.",
+        "",
+        "The engine is what `rollout.engine: auto` takes: `torch` where every layer has full attention, else "
+        "`generate`, transformers' own with our draw, which pads nothing, so that no pad reaches a state.",
         "",
         "| model type | verdict | engine | log-prob | gradient | checkpointing | sampled | mismatch | reason |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -232,7 +239,7 @@ def page(results: list[Results]) -> str:
             continue
         numbers = [found.get(key) for key in ("value", "gradient", "checkpointing", "sampled", "mismatch")]
         cells = ["" if number is None else f"{number:.0e}" for number in numbers]
-        why = reason.replace("|", "\\|").replace(os.environ.get("TMPDIR", "/tmp"), "")[:300]
+        why = reason.replace("|", "\\|")[:300]
         lines.append(f"| {found['name']} | {word} | {found.get('engine', '')} | {' | '.join(cells)} | {why} |")
     return "\n".join(lines) + "\n"
 

@@ -32,7 +32,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 import unigrad.train.run  # noqa: F401  (before the processes part, which then have it)
-from unigrad.batch import Sequences, padded
+from unigrad.batch import Sequences, micro_batch_of
 from unigrad.cli import main as unigrad_command
 from unigrad.data.tiny import MODEL_PATH
 from unigrad.errors import one_line
@@ -52,7 +52,7 @@ Results = dict[str, Any]
 
 def of_policy(policy: Policy, rows: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> Tensor:
     """The log-probs of the rows' completions, ragged rows in one micro-batch, in the rows' order. f[M]"""
-    (batch,) = padded(Sequences.of_ids(rows, [1.0] * len(rows)), range(len(rows)), 10_000)
+    batch = micro_batch_of(Sequences.of_ids(rows, [1.0] * len(rows)), [range(len(rows))], "padded")
     parts = policy(batch).logp_M.split([len(rows[index][1]) for index in batch.indices_P.tolist()])
     return torch.cat([parts[place] for place in batch.indices_P.argsort().tolist()])
 

@@ -15,8 +15,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from unigrad.batch import Sequences, micro_batch_of
 from unigrad.policy import Policy
 from unigrad.rollout import Completion, Prompt, Sampling, TorchEngine
-from unigrad.rollout.decoding_batch import DecodingBatch, Row, StopRules
+from unigrad.rollout.decoding_batch import DecodingBatch
 from unigrad.rollout.row_cache import RowCache
+from unigrad.rollout.rows import Row, StopRules
 from unigrad.rollout.sampler import inverse_cdf, trajectory_generator
 
 LETTERS = "abcdefghij"
@@ -63,12 +64,12 @@ def test_records_follow_their_rows(tokenizer: Any) -> None:
         active = list(batch.rows)
         assert batch.last_ids_B.tolist() == [(written[row] or row.prompt.token_ids)[-1] for row in active]
         assert batch.positions_B.tolist() == [len(row.prompt.token_ids) + len(written[row]) - 1 for row in active]
-        assert batch.uniforms_B.tolist() == [streams[row].random() for row in active]
+        assert batch.uniforms(batch.everyone_B).tolist() == [streams[row].random() for row in active]
         ids_B = torch.from_numpy(random.integers(0, END + 1, len(active)))
         for row, token in zip(active, ids_B.tolist(), strict=True):
             written[row].append(token)
             at[row].append(step)
-        finished = batch.append(ids_B, numbers(ids_B, step))
+        finished = batch.append(batch.everyone_B, ids_B, numbers(ids_B, step))
         step += 1
         done |= {active[b]: completion for b, completion in finished.items()}
         batch.drop(list(finished), cache)

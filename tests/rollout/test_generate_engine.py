@@ -21,7 +21,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from unigrad.batch import Sequences, padded
+from unigrad.batch import Sequences, micro_batch_of
 from unigrad.policy import Policy
 from unigrad.rollout import Completion, Engine, Prompt, Sampling, TorchEngine
 from unigrad.rollout.engines import engine_builder, expected_engine, is_exact
@@ -86,7 +86,7 @@ def trainers(policy: Policy, groups: list[list[Completion]], temperature: float)
     """Log-probs and entropies of the completions' tokens from the forward that trains, ragged rows side by side."""
     pairs = zip(PROMPTS, groups, strict=True)
     rows = [(prompt.token_ids, each.token_ids) for prompt, group in pairs for each in group]
-    (batch,) = padded(Sequences.of_ids(rows, [temperature] * len(rows)), range(len(rows)), 10_000)
+    batch = micro_batch_of(Sequences.of_ids(rows, [temperature] * len(rows)), [range(len(rows))], "padded")
     with torch.no_grad():
         statistics = policy(batch.to(policy.device, policy.dtype))
     starts = torch.tensor([0, *[len(rows[p][1]) for p in batch.indices_P.tolist()]]).cumsum(0)
@@ -162,13 +162,13 @@ def test_the_models_positions_end_a_row() -> None:
 
 
 def test_batches_bear_no_more_than_is_allowed_and_no_wide_spread() -> None:
-    rows = rows_of(PROMPTS, Sampling(num_generations=5, max_completion_length=12), 0, POSITIONS)
+    rows = rows_of(PROMPTS, Sampling(num_generations=5, max_completion_length=12), POSITIONS)
     for room in (29, 64, 200):
         parts = list(batches(rows, room))
         assert sorted(id(row) for part in parts for row in part) == sorted(map(id, rows))
         for part in parts:
             lengths = [len(row.prompt.token_ids) for row in part]
-            assert max(row.longest for row in part) * len(part) <= room
+            assert max(row.length for row in part) * len(part) <= room
             assert max(lengths) - min(lengths) <= 3
     assert len(list(batches(rows, 10_000))) == 2
 

@@ -1,61 +1,19 @@
 """The rows that are being decoded, as tensors: what each has sampled so far, and when it ends.
 
-Shapes: R rows that fit, B active ones, T tokens of the longest completion.
+Shapes: R rows that fit, B active ones, D of them that draw a token, T tokens of the longest completion.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
-from unigrad.rollout.engine import Completion, Prompt
+from unigrad.rollout.engine import Completion
 from unigrad.rollout.row_cache import RowCache
+from unigrad.rollout.rows import Row, StopRules
 from unigrad.rollout.sampler import trajectory_generator
-
-# Tokens decoded before a stop string: decoders treat the first token of a text, and halves of a character, apart.
-_WINDOW_MARGIN = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A completion to be made: sample `index` of its prompt, of `room` tokens at most."""
-
-    prompt: Prompt
-    index: int
-    room: int
-
-    @property
-    def length(self) -> int:
-        """Positions that it may take."""
-        return len(self.prompt.token_ids) + self.room
-
-
-@dataclass(frozen=True, slots=True)
-class StopRules:
-    """What ends a row before its room does: one of the tokens, or one of the strings in its decoded text."""
-
-    token_ids: Tensor
-    strings: tuple[str, ...]
-    tokenizer: PreTrainedTokenizerBase
-
-    def by_token(self, ids_B: Tensor) -> Tensor:
-        """b[B]."""
-        return (ids_B[:, None] == self.token_ids).any(-1)
-
-    def by_string(self, ids_BT: Tensor, counts_B: Tensor) -> Tensor:
-        """Whether the first `counts_B` ids of a row hold a string that they did not hold before the last. b[B]."""
-        # A token decodes to one byte at least, so the last token can complete a string within this window only.
-        window = max(len(text.encode()) for text in self.strings) + _WINDOW_MARGIN
-        stopped = []
-        for b, count in enumerate(counts_B.tolist()):
-            ids = ids_BT[b, max(0, count - window) : count].tolist()
-            text = self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-            stopped.append(any(string in text for string in self.strings))
-        return torch.tensor(stopped)
 
 
 class DecodingBatch:
@@ -88,18 +46,16 @@ class DecodingBatch:
         return len(self._room_R) - len(self)
 
     def enter(self, rows: Sequence[Row], seed: int) -> None:
-        """Add rows that share a prompt, behind the active ones."""
-        start, prompt = len(self.rows), rows[0].prompt
-        here = slice(start, start + len(rows))
-        self.rows += rows
-        self._room_R[here] = rows[0].room
-        self._count_R[here] = 0
-        self._position_R[here] = len(prompt.token_ids) - 1
-        self._last_R[here] = prompt.token_ids[-1]
-        for r, row in enumerate(rows, start):
+        """Add rows behind the active ones."""
+        for r, row in enumerate(rows, len(self.rows)):
+            self._room_R[r] = row.room
+            self._count_R[r] = 0
+            self._position_R[r] = len(row.prompt.token_ids) - 1
+            self._last_R[r] = row.prompt.token_ids[-1]
             # All of a row's random numbers at once are the same as one for each token in turn.
-            uniforms_T = trajectory_generator(seed, prompt.key, row.index).random(row.room)
+            uniforms_T = trajectory_generator(seed, row.prompt.key, row.index).random(row.room)
             self._uniforms_RT[r, : row.room] = torch.from_numpy(uniforms_T)
+        self.rows += rows
 
     @property
     def last_ids_B(self) -> Tensor:
@@ -112,31 +68,31 @@ class DecodingBatch:
         return self._position_R[: len(self)]
 
     @property
-    def _places(self) -> tuple[Tensor, Tensor]:
-        """Of each row's next token."""
-        return self._index_R[: len(self)], self._count_R[: len(self)]
+    def everyone_B(self) -> Tensor:
+        """The places of all active rows."""
+        return self._index_R[: len(self)]
 
-    @property
-    def uniforms_B(self) -> Tensor:
-        """The random number that draws each row's next token."""
-        return self._uniforms_RT[self._places]
+    def uniforms(self, rows_D: Tensor) -> Tensor:
+        """The random numbers that draw the next token of these rows. f64[D]."""
+        return self._uniforms_RT[rows_D, self._count_R[rows_D]]
 
-    def append(self, ids_B: Tensor, numbers_B3: Tensor) -> dict[int, Completion]:
-        """Take each row's next token with its log-prob, entropy and cut mass; the completions of rows that it ends."""
-        active, places = slice(len(self)), self._places
-        self._ids_RT[places] = ids_B
-        self._numbers_RT3[places] = numbers_B3
-        self._last_R[active] = ids_B
-        self._position_R[active] += 1
-        counts_B = self._count_R[active]
-        counts_B += 1
-        ended_B = stopped_B = self._stops.by_token(ids_B)
+    def append(self, rows_D: Tensor, ids_D: Tensor, numbers_D3: Tensor) -> dict[int, Completion]:
+        """Take the next token of these rows with its log-prob, entropy and cut mass; the completions of rows that it
+        ends, by their places."""
+        places = rows_D, self._count_R[rows_D]
+        self._ids_RT[places] = ids_D
+        self._numbers_RT3[places] = numbers_D3
+        self._last_R[rows_D] = ids_D
+        self._position_R[rows_D] += 1
+        self._count_R[rows_D] += 1
+        counts_D = self._count_R[rows_D]
+        ended_D = stopped_D = self._stops.by_token(ids_D)
         if self._stops.strings:
-            stopped_B = ended_B | self._stops.by_string(self._ids_RT, counts_B)
-        finished_B = stopped_B | (counts_B == self._room_R[active])
+            stopped_D = ended_D | self._stops.by_string(self._ids_RT[rows_D], counts_D)
+        finished_D = stopped_D | (counts_D == self._room_R[rows_D])
         return {
-            b: self._completion(b, ended=bool(ended_B[b]), stopped=bool(stopped_B[b]))
-            for b in finished_B.nonzero()[:, 0].tolist()
+            int(rows_D[d]): self._completion(int(rows_D[d]), ended=bool(ended_D[d]), stopped=bool(stopped_D[d]))
+            for d in finished_D.nonzero()[:, 0].tolist()
         }
 
     def _completion(self, b: int, *, ended: bool, stopped: bool) -> Completion:

@@ -98,7 +98,7 @@ def engine_of(rollout: RolloutConfig) -> Callable[[Policy], Engine]:
     build = engine_builder(rollout.engine)
     if rollout.decode_dtype is None:
         return lambda policy: build(policy, rollout.max_concurrent_tokens)
-    if build is not _torch:
+    if build not in (_torch, _auto):
         raise ConfigError(
             f"rollout.decode_dtype = {rollout.decode_dtype!r}: only rollout.engine = 'torch' can decode in another "
             f"precision than the policy's, not {rollout.engine!r}; leave it out"
@@ -109,7 +109,8 @@ def engine_of(rollout: RolloutConfig) -> Callable[[Policy], Engine]:
 
 def emulates_bfloat16(device: torch.device) -> bool:
     """Whether products in bfloat16 take longer there than in float32: a CPU without instructions that oneDNN needs."""
-    return device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    supports = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return device.type == "cpu" and supports is not None and not supports()
 
 
 def is_exact(engine: Engine, policy: Policy) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from unigrad.policy import transformers_api
+from unigrad.rollout.decoding_batch import DecodingBatch
 from unigrad.rollout.engine import Completion, OnCompletion, Prompt
 from unigrad.rollout.rows import Row, StopRules, rows_of
 from unigrad.rollout.sampler import draw
@@ -86,8 +87,8 @@ class GenerateEngine:
                 completion that `max_concurrent_tokens` cannot hold.
             FloatingPointError: the model's logits are not finite.
         """
-        rows = rows_of(prompts, sampling, seed, transformers_api.max_positions(self._model.config) or sys.maxsize)
-        longest = max((row.longest for row in rows), default=0)
+        rows = rows_of(prompts, sampling, transformers_api.max_positions(self._model.config) or sys.maxsize)
+        longest = max((row.length for row in rows), default=0)
         if longest > self._max_concurrent_tokens:
             raise ValueError(
                 f"max_concurrent_tokens={self._max_concurrent_tokens} holds no completion: the longest prompt with its "
@@ -96,14 +97,16 @@ class GenerateEngine:
         rules = StopRules.of(self._model, self._tokenizer, sampling)
         ended: dict[tuple[str, int], Completion] = {}
 
-        def take(row: Row) -> None:
-            ended[row.prompt.key, row.index] = completion = row.completion(self._tokenizer)
+        def take(row: Row, completion: Completion) -> None:
+            ended[row.prompt.key, row.index] = completion
             if on_completion is not None:
                 on_completion(row.prompt, row.index, completion)
 
         with self._sampling_mode():
             for batch in batches(rows, self._max_concurrent_tokens):
-                self._run(_Batch(batch, sampling, rules, take))
+                decoding = DecodingBatch(len(batch), max(row.room for row in batch), rules)
+                decoding.enter(batch, seed)
+                self._run(_Batch(decoding, sampling, take))
         indices = range(sampling.num_generations)
         return [[ended[prompt.key, index] for index in indices] for prompt in prompts]
 
@@ -143,17 +146,22 @@ class GenerateEngine:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Rows that are decoded together, row b being `rows[b]` throughout. take: told of each row as soon as it ends."""
+    """Rows that are decoded together to the end of all. take: told of each row as soon as it ends. ended: their
+    places."""
 
-    rows: list[Row]
+    decoding: DecodingBatch
     sampling: Sampling
-    rules: StopRules
-    take: Callable[[Row], None]
+    take: Callable[[Row, Completion], None]
+    ended: set[int] = field(default_factory=set)
+
+    @property
+    def rows(self) -> list[Row]:
+        return self.decoding.rows
 
     @property
     def longest(self) -> int:
         """Tokens that a row may have, prompt and completion."""
-        return max(row.longest for row in self.rows)
+        return max(row.length for row in self.rows)
 
     def begin(self) -> Tensor:
         """As many tokens of each prompt as all have. i[B,L]"""
@@ -166,30 +174,26 @@ class _Batch:
         length = ids_BL.shape[1]
         prompts = [row.prompt.token_ids for row in self.rows]
         tokens = [prompt[length] if length < len(prompt) else 0 for prompt in prompts]
-        drawn = [b for b, row in enumerate(self.rows) if length >= len(prompts[b]) and not row.finished]
+        drawn = [b for b, prompt in enumerate(prompts) if length >= len(prompt) and b not in self.ended]
+        tokens_B = torch.tensor(tokens)
         if drawn:
-            self._draw([self.rows[b] for b in drawn], logits_BV[drawn])
-            for b in drawn:
-                tokens[b] = self.rows[b].token_ids[-1]
-        tokens_B1 = torch.tensor(tokens, device=logits_BV.device)[:, None]
-        return torch.full_like(logits_BV, -torch.inf).scatter_(1, tokens_B1, 0.0)
+            rows_D = torch.tensor(drawn)
+            tokens_B[rows_D] = self._draw(rows_D, logits_BV[drawn])
+        return torch.full_like(logits_BV, -torch.inf).scatter_(1, tokens_B[:, None].to(logits_BV.device), 0.0)
 
     def finished(self, ids_BL: Tensor, _scores: object, **_options: object) -> Tensor:
         """b[B]: rows that have ended."""
-        return torch.tensor([row.finished for row in self.rows], device=ids_BL.device)
+        return torch.tensor([b in self.ended for b in range(len(self.rows))], device=ids_BL.device)
 
-    def _draw(self, rows: list[Row], logits_BV: Tensor) -> None:
-        uniforms_B = torch.tensor([row.generator.random() for row in rows], dtype=torch.float64)
-        cut_B = torch.empty(len(rows))
-        drawn = (column.tolist() for column in (*draw(logits_BV, self.sampling, uniforms_B, cut_B), cut_B))
-        for row, token, logprob, entropy, cut_mass in zip(rows, *drawn, strict=True):
-            row.token_ids.append(token)
-            row.logprobs.append(logprob)
-            row.entropies.append(entropy)
-            row.cut_masses.append(cut_mass)
-            self.rules.apply(row)
-            if row.finished:
-                self.take(row)
+    def _draw(self, rows_D: Tensor, logits_DV: Tensor) -> Tensor:
+        """The next token of these rows. i[D]."""
+        cut_D = torch.empty(len(rows_D))
+        tokens_D, logps_D, entropies_D = draw(logits_DV, self.sampling, self.decoding.uniforms(rows_D), cut_D)
+        finished = self.decoding.append(rows_D, tokens_D, torch.stack((logps_D, entropies_D, cut_D), -1))
+        for b, completion in finished.items():
+            self.ended.add(b)
+            self.take(self.rows[b], completion)
+        return tokens_D
 
 
 def batches(rows: Sequence[Row], max_tokens: int) -> Iterator[list[Row]]:
@@ -198,7 +202,7 @@ def batches(rows: Sequence[Row], max_tokens: int) -> Iterator[list[Row]]:
     for row in sorted(rows, key=lambda row: len(row.prompt.token_ids)):
         if batch:
             spread = len(row.prompt.token_ids) - len(batch[0].prompt.token_ids)
-            if (len(batch) + 1) * row.longest > max_tokens or _SPREAD * spread > row.room:
+            if (len(batch) + 1) * row.length > max_tokens or _SPREAD * spread > row.room:
                 yield batch
                 batch = []
         batch.append(row)

@@ -16,10 +16,11 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unigrad.policy import transformers_api
-from unigrad.rollout.decoding_batch import DecodingBatch, Row, StopRules
+from unigrad.rollout.decoding_batch import DecodingBatch
 from unigrad.rollout.engine import Completion, OnCompletion, Prompt
 from unigrad.rollout.packed_weights import cast_weights, packed_weights
 from unigrad.rollout.row_cache import RowCache
+from unigrad.rollout.rows import Row, StopRules, rows_of
 from unigrad.rollout.sampler import draw
 from unigrad.rollout.sampling import Sampling
 
@@ -67,7 +68,6 @@ class TorchEngine:
         self._max_concurrent_tokens = max_concurrent_tokens
         self._compute_dtype = None if compute_dtype == torch.float32 else compute_dtype
         self._cache_argument = checked_cache_argument(model)
-        self._end_ids = _end_ids(model, tokenizer)
 
     @property
     def is_exact(self) -> bool:
@@ -86,7 +86,7 @@ class TorchEngine:
         """
         if not prompts:
             return []
-        rows = _rows(prompts, sampling, transformers_api.max_positions(self._model.config) or sys.maxsize)
+        rows = rows_of(prompts, sampling, transformers_api.max_positions(self._model.config) or sys.maxsize)
         length = max(row.length for row in rows)
         capacity = min(self._max_concurrent_tokens // length, len(rows))
         if capacity == 0:
@@ -95,8 +95,7 @@ class TorchEngine:
                 f"completion takes {length}"
             )
         layers = len(transformers_api.growing_cache(self._model))
-        end_ids = torch.tensor(sorted(self._end_ids.union(sampling.stop_token_ids)), dtype=torch.int64)
-        stops = StopRules(end_ids, sampling.stop, self._tokenizer)
+        stops = StopRules.of(self._model, self._tokenizer, sampling)
         with self._sampling_mode(), self._decoding_weights(capacity, sampling.max_completion_length):
             cache = RowCache(layers, capacity, length, self._compute_dtype)
             batch = DecodingBatch(capacity, max(row.room for row in rows), stops)
@@ -169,8 +168,9 @@ class TorchEngine:
             **{self._cache_argument: cache},
         ).logits
         cut_B = torch.empty(len(batch))
-        tokens_B, logps_B, entropies_B = draw(logits_B1V[:, -1], sampling, batch.uniforms_B, cut_B)
-        return batch.append(tokens_B, torch.stack((logps_B, entropies_B, cut_B), -1))
+        active_B = batch.everyone_B
+        tokens_B, logps_B, entropies_B = draw(logits_B1V[:, -1], sampling, batch.uniforms(active_B), cut_B)
+        return batch.append(active_B, tokens_B, torch.stack((logps_B, entropies_B, cut_B), -1))
 
     def _decoding_weights(self, rows: int, steps: int) -> AbstractContextManager[None]:
         if self._compute_dtype is not None:
@@ -219,28 +219,6 @@ def checked_cache_argument(model: PreTrainedModel) -> str:
     if argument is None:
         raise ValueError(f"{cannot}: its forward takes no cache of earlier tokens' keys and values")
     return argument
-
-
-def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    configured = model.generation_config.eos_token_id
-    ids = configured if isinstance(configured, list) else [configured]
-    return frozenset(token for token in [*ids, tokenizer.eos_token_id] if token is not None)
-
-
-def _rows(prompts: Sequence[Prompt], sampling: Sampling, positions: int) -> list[Row]:
-    """A row for each completion, in order."""
-    keys: set[str] = set()
-    rows = []
-    for prompt in prompts:
-        if prompt.key in keys:
-            raise ValueError(f"two prompts have the key {prompt.key!r}: keys fix the random numbers and must differ")
-        keys.add(prompt.key)
-        length = len(prompt.token_ids)
-        if not 0 < length < positions:
-            raise ValueError(f"prompt {prompt.key!r} has {length} tokens: the model takes 1 to {positions - 1}")
-        room = min(sampling.max_completion_length, positions - length)
-        rows += [Row(prompt, index, room) for index in range(sampling.num_generations)]
-    return rows
 
 
 def _prefill_parts(groups: list[list[Row]]) -> Iterator[list[list[Row]]]:

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from unigrad.data import PreparedProblem, prepare_problems, prompt_template
-from unigrad.rollout import Rollouts, Sampled, Sampling, TorchEngine, roll_out
+from unigrad.rollout import Completion, Rollouts, Sampled, Sampling, TorchEngine, roll_out
 from unigrad.types import Attempt, Problem, Reason, Score, Verdict
 from unigrad.verify import Verifier, VerifierScorer
 
@@ -107,9 +107,9 @@ def test_scoring_begins_with_each_completion_and_scores_keep_the_order() -> None
             return [Score(len(text), Verdict(False, None, Reason.REWARD_FUNCTION)) for text in started]
 
     class Stepping(TorchEngine):
-        def _step(self, *arguments: object) -> None:
+        def _step(self, *arguments: object) -> dict[int, Completion]:
             happened.append(("decode", None))
-            super()._step(*arguments)  # type: ignore[arg-type]
+            return super()._step(*arguments)  # type: ignore[arg-type]
 
     stepping = Stepping(engine(tokenizer)._model, tokenizer, max_concurrent_tokens=512)
     problems = [

@@ -14,8 +14,7 @@ from unigrad.policy.architecture import Dimensions
 Phase = Literal["sampling", "training", "update"]
 PHASES: tuple[Phase, ...] = ("sampling", "training", "update")
 FLOAT32 = 4
-LOGPROB_CHUNK = 2**29
-LOGPROBS_KEPT = 2**30
+LOGPROB_CHUNK = LOGPROBS_KEPT = 2**28
 """Of `unigrad.policy.token_logprobs`: the logits that exist at a time, and what may be kept of all of them."""
 SAMPLER_PART = 2**24
 """Logits that the sampler works on at a time."""

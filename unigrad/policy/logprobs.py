@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**29}
+CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**28}
 """What one chunk's logits may take: enough of them for a matrix product to be worth its call."""
-KEPT_BYTES = {"cpu": 2**28, "cuda": 2**30}
+KEPT_BYTES = {"cpu": 2**28, "cuda": 2**28}
 """What may be kept of all chunks together, so that the output embedding is multiplied with once instead of twice."""
 
 

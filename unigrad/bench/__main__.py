@@ -31,7 +31,7 @@ def measure(options: dict[str, str], sizes: dict[str, int], repeats: int) -> Mea
     with tempfile.TemporaryDirectory(prefix="unigrad-bench-") as folder, ExitStack() as stack:
         step, objective = build(options, sizes, Path(folder), stack)
         policy, config = step.policy, step.config
-        model = dimensions(policy.model.config)
+        model = dimensions(policy.model)
         rows = config.train.questions_per_step * config.rollout.num_generations
         new = config.rollout.max_completion_length
         tokens = min(rows * (config.data.max_prompt_length + new), config.train.tokens_per_micro_batch)

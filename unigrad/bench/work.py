@@ -79,7 +79,7 @@ def _with_prompts(problems: Sequence[PreparedProblem], tokens: int, vocabulary: 
 def _widened(config: Config, folder: Path, sizes: Mapping[str, int]) -> Config:
     """With the made-up model, if one is asked for, and with positions for the longest row."""
     model = config.model
-    architecture, _ = find_architecture(model_source(model.name_or_path))
+    architecture = find_architecture(model_source(model.name_or_path))[0].config
     changes: dict[str, Any] = {}
     if sizes:
         _make_up(architecture, sizes, folder / "model")

@@ -79,6 +79,11 @@ def expected_engine(name: str, model: PreTrainedModel) -> tuple[str, str | None]
     return "torch", None
 
 
+def chosen_name(name: str, engine: Engine) -> str:
+    """The engine's own name, where `auto` chose it."""
+    return name if name != AUTO else "torch" if isinstance(engine, TorchEngine) else "generate"
+
+
 def instead(refusal: str) -> str:
     """What is said where the generate engine takes the torch engine's place."""
     return f"generate, transformers' own and slower, as {refusal}"

@@ -18,7 +18,7 @@ from unigrad.hybrid import Objective, Term
 from unigrad.plan import longest_row
 from unigrad.policy import END, Policy, load_policy, transformers_api
 from unigrad.rollout import Engine, Sampling
-from unigrad.rollout.engines import emulates_bfloat16, engine_of, is_exact
+from unigrad.rollout.engines import chosen_name, emulates_bfloat16, engine_of, is_exact
 from unigrad.runs.checkpoints import Position
 from unigrad.train.annotate import Annotator
 from unigrad.train.checkpoint import load_state
@@ -164,7 +164,7 @@ class Build:
         own = compares and not is_exact(engine, policy)
         if own:
             self._say(
-                f"π_old: the trainer's own log-probs, as those of the engine {rollout.engine!r} are not "
+                f"π_old: the trainer's own log-probs, as those of the engine {chosen_name(rollout.engine, engine)!r} are not "
                 f"exact beside a trainer in {str(policy.compute_dtype).removeprefix('torch.')}: "
                 f"policy/rollout_mismatch_mean says how far off{_correction(terms)}"
             )

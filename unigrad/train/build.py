@@ -163,9 +163,9 @@ class Build:
         compares = any(term.algorithm.compares_with_old for term in terms)
         own = compares and not is_exact(engine, policy)
         if own:
+            name = chosen_name(rollout.engine, engine)
             self._say(
-                f"π_old: the trainer's own log-probs, as those of the engine {chosen_name(rollout.engine, engine)!r} are not "
-                f"exact beside a trainer in {str(policy.compute_dtype).removeprefix('torch.')}: "
+                f"π_old: the trainer's own log-probs, as those of the engine {name!r} are not exact beside a trainer in {str(policy.compute_dtype).removeprefix('torch.')}: "
                 f"policy/rollout_mismatch_mean says how far off{_correction(terms)}"
             )
         return own

@@ -163,10 +163,10 @@ class Build:
         compares = any(term.algorithm.compares_with_old for term in terms)
         own = compares and not is_exact(engine, policy)
         if own:
-            name = chosen_name(rollout.engine, engine)
+            name, dtype = chosen_name(rollout.engine, engine), str(policy.compute_dtype).removeprefix("torch.")
             self._say(
-                f"π_old: the trainer's own log-probs, as those of the engine {name!r} are not exact beside a trainer in {str(policy.compute_dtype).removeprefix('torch.')}: "
-                f"policy/rollout_mismatch_mean says how far off{_correction(terms)}"
+                f"π_old: the trainer's own log-probs, as those of the engine {name!r} are not exact beside a trainer "
+                f"in {dtype}: policy/rollout_mismatch_mean says how far off{_correction(terms)}"
             )
         return own
 

@@ -10,9 +10,11 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
+    CohereConfig,
     Gemma2Config,
     GemmaConfig,
     GPT2Config,
+    GraniteConfig,
     LlamaConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -32,7 +34,10 @@ SIZES = {
     # Wide enough that the distributions are far from uniform.
     "initializer_range": 0.3,
 }
-CONFIGS = {"llama": LlamaConfig, "qwen2": Qwen2Config, "gemma": GemmaConfig, "gemma2": Gemma2Config}
+CONFIGS = {
+    "llama": LlamaConfig, "qwen2": Qwen2Config, "gemma": GemmaConfig, "gemma2": Gemma2Config, "granite": GraniteConfig,
+    "cohere": CohereConfig,
+}  # fmt: skip
 
 
 @pytest.fixture

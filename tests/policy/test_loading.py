@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -15,9 +16,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from token_logprobs import token_logprobs
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from unigrad.policy import load_policy
+from unigrad.policy.head import LogitTransform
 from unigrad.policy.loading import choose_device, choose_dtype
 from unigrad.policy.transformers_api import reads_gguf
 
@@ -134,12 +136,54 @@ def test_an_architecture_without_rope_takes_neither_key(folder: Save) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_soft_capped_logits_are_refused(folder: Save, dtype: str) -> None:
-    assert "architecture 'gemma2' transforms its hidden states or logits" in fails(folder("gemma2"), dtype=dtype)
+@pytest.mark.parametrize(
+    ("architecture", "overrides", "transform"),
+    [
+        ("gemma2", {"final_logit_softcapping": 2.0}, LogitTransform(cap=2.0)),
+        ("gemma2", {"final_logit_softcapping": None}, LogitTransform()),
+        ("granite", {"logits_scaling": 8.0}, LogitTransform(scale=0.125)),
+        ("cohere", {"logit_scale": 0.25}, LogitTransform(scale=0.25)),
+    ],
+)
+def test_what_a_config_says_of_its_logits_is_computed(
+    folder: Save, architecture: str, overrides: dict[str, Any], transform: LogitTransform, dtype: str
+) -> None:
+    policy = load_policy(str(folder(architecture, **overrides)), device="cpu", dtype=dtype)
+    assert policy.logit_transform == transform
+    prompt, completion = [1, 2, 3], [4, 5, 6, 7]
+    with torch.no_grad(), policy.autocast():
+        logits_LV = policy.model(input_ids=torch.tensor([prompt + completion])).logits[0, 2:-1]
+        found = token_logprobs(policy, [(prompt, completion)], [1.0]).logp_BT[0]
+    expected = logits_LV.float().log_softmax(-1).gather(1, torch.tensor(completion)[:, None])[:, 0]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 if dtype == "float32" else 0.1)
 
 
-def test_a_soft_cap_that_is_off_is_no_obstacle(folder: Save) -> None:
-    load_policy(str(folder("gemma2", final_logit_softcapping=None)), device="cpu")
+@pytest.mark.parametrize(
+    ("architecture", "transform"),
+    [
+        ("llama", lambda logits: logits + 1e-3),
+        ("llama", lambda logits: 1e4 * torch.tanh(logits / 1e4)),
+        ("llama", lambda logits: logits[..., :-1]),
+        ("gemma2", lambda logits: 0.5 * logits),
+        ("granite", lambda logits: logits.clamp(-100.0, 100.0)),
+    ],
+    ids=["shift", "a wide cap", "fewer tokens", "a scale that no key names", "clamp"],
+)
+def test_logits_that_no_key_of_the_config_explains_are_refused(
+    folder: Save, monkeypatch: pytest.MonkeyPatch, architecture: str, transform: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    path = folder(architecture)
+    kind = type(AutoModelForCausalLM.from_pretrained(path))
+    forward = kind.forward
+
+    @functools.wraps(forward)
+    def changed(self: Any, *args: Any, **options: Any) -> Any:
+        output = forward(self, *args, **options)
+        output.logits = transform(output.logits)
+        return output
+
+    monkeypatch.setattr(kind, "forward", changed)
+    assert f"architecture {architecture!r} transforms its hidden states or logits" in fails(path)
 
 
 def test_missing_weights_are_refused_instead_of_invented(folder: Save) -> None:

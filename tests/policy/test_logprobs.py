@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from unigrad.policy import logprobs, token_logprobs
+from unigrad.policy.head import IDENTITY, LogitTransform
 
 N, V, D = 11, 7, 5
 
@@ -38,10 +39,14 @@ def plain(
     targets_N: Tensor,
     bias_V: Tensor | None = None,
     temperature_N: Tensor | None = None,
+    transform: LogitTransform = IDENTITY,
 ) -> tuple[Tensor, Tensor]:
     logits_NV = hidden_ND @ weight_VD.T
     if bias_V is not None:
         logits_NV = logits_NV + bias_V
+    logits_NV = transform.scale * logits_NV
+    if transform.cap is not None:
+        logits_NV = transform.cap * (logits_NV / transform.cap).tanh()
     if temperature_N is not None:
         logits_NV = logits_NV / temperature_N[:, None]
     logp_NV = logits_NV.log_softmax(-1)
@@ -79,6 +84,45 @@ def test_equals_plain_log_softmax_in_value_and_gradient(options: tuple[str, ...]
         [*ours, *gradients(ours, inputs)], [*expected, *gradients(expected, inputs)], strict=True
     ):
         torch.testing.assert_close(actual, wanted, rtol=1e-12, atol=1e-12)
+
+
+# Logits of these problems reach about 10: the caps bite hard, a little, and hardly at all.
+TRANSFORMS = [LogitTransform(0.3), *(LogitTransform(scale, cap) for scale in (1.0, 1.7) for cap in (1.5, 8.0, 1e3))]
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 2**20], ids=["recomputed", "kept"])
+@pytest.mark.parametrize("options", [(), ("bias_V",), ("temperature_N",), ("bias_V", "temperature_N")])
+@pytest.mark.parametrize("transform", TRANSFORMS, ids=str)
+def test_scaled_and_capped_logits_in_value_and_gradient(
+    transform: LogitTransform, options: tuple[str, ...], kept_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(logprobs.KEPT_BYTES, "cpu", kept_bytes)
+    tensors = problem()
+    args = [tensors[name] for name in ("hidden_ND", "weight_VD", "targets_N")]
+    keywords: dict[str, Any] = {name: tensors[name] for name in options} | {"transform": transform}
+    inputs = [tensors[name] for name in ("hidden_ND", "weight_VD", *options) if tensors[name].requires_grad]
+    ours, expected = token_logprobs(*args, **keywords, chunk_tokens=4), plain(*args, **keywords)
+    torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+    weights_N = torch.linspace(-1, 2, N, dtype=torch.float64) * (torch.arange(N) % 3 > 0)
+    for bonus in (0.0, 0.5):
+        # Twice, for what is kept must survive a backward pass; tokens without a gradient are left out of it.
+        for _ in range(2):
+            found, wanted = (
+                torch.autograd.grad((logp_N * weights_N).sum() + bonus * entropy_N[3:].sum(), inputs, retain_graph=True)
+                for logp_N, entropy_N in (ours, expected)
+            )
+            torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_saturated_caps_in_float32() -> None:
+    tensors, transform = problem(torch.float32), LogitTransform(cap=0.5)
+    args = [tensors[name] for name in ("hidden_ND", "weight_VD", "targets_N")]
+    exact = [args[0].detach().double().requires_grad_(), args[1].detach().double().requires_grad_(), args[2]]
+    ours, expected = token_logprobs(*args, transform=transform), plain(*exact, transform=transform)
+    for actual, wanted in zip(
+        [*ours, *gradients(ours, args[:2])], [*expected, *gradients(expected, exact[:2])], strict=True
+    ):
+        torch.testing.assert_close(actual.double(), wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("output", [0, 1], ids=["logp only", "entropy only"])

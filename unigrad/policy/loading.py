@@ -31,6 +31,8 @@ from unigrad.versions import warn_of_untested
 DEVICES = ("cuda", "mps", "cpu")
 _ANY_TEXT = "Is 1 + 1 = 2?"
 """For a tokenizer to show that it can split one."""
+_LOUDEST = 1000.0
+"""Logits so large that no soft cap is the identity there, as each is near zero."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 logger = logging.getLogger(__name__)
@@ -261,37 +263,52 @@ def _load(
 
 
 @torch.no_grad()
-def _logits_and_head(model: PreTrainedModel, input_1L: Tensor) -> tuple[Tensor, Tensor]:
-    """The model's logits, and what its output embedding had returned on the way to them."""
+def _logits_and_head(model: PreTrainedModel, input_1L: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What the output embedding returned; the same, louder from token to token; and what the model made of that."""
     outputs: list[Tensor] = []
-    # A copy, because the model may transform the tensor in place.
-    hook = model.get_output_embeddings().register_forward_hook(lambda _module, _args, out: outputs.append(out.clone()))
+
+    def louder(_module: object, _args: object, out_1LV: Tensor) -> Tensor:
+        loudest = out_1LV.abs().max().item() or 1.0
+        gains_L = torch.logspace(0, 1, out_1LV.shape[1], base=_LOUDEST / loudest)
+        loud_1LV = out_1LV * gains_L.to(out_1LV)[:, None]
+        # Copies, because the model may transform the tensor in place.
+        outputs.extend((out_1LV.clone(), loud_1LV.clone()))
+        return loud_1LV
+
+    hook = model.get_output_embeddings().register_forward_hook(louder)
     try:
         logits = model(input_ids=input_1L, use_cache=False).logits
     finally:
         hook.remove()
-    return logits, outputs[-1]
+    head_1LV, loud_1LV = outputs
+    return head_1LV.cpu().double(), loud_1LV.cpu().double(), logits.cpu().double()
 
 
 def _check_head(policy: Policy, name: str) -> None:
-    """Refuses an architecture whose logits are not those of `Policy.forward` (soft-capping, scaling)."""
-    model, kind = policy.model, policy.model.config.model_type
+    """Refuses an architecture whose logits are not those of `Policy.forward`."""
+    model, kind, transform = policy.model, policy.model.config.model_type, policy.logit_transform
     if model.base_model is model or model.get_output_embeddings() is None:
         raise ValueError(f"{name}: architecture {kind!r} does not part into a base model and an output embedding")
     ids = [index % model.get_input_embeddings().weight.shape[0] for index in range(3, 11)]
     with policy.autocast():
-        logits_1LV, head_1LV = _logits_and_head(model, torch.tensor([ids[:-1]], device=policy.device))
-    # Equal to the bit, because near zero a soft cap is almost the identity.
-    transformed = not torch.equal(logits_1LV.double(), head_1LV.double())
-    expected_L = logits_1LV[0].float().log_softmax(-1)
+        head_1LV, loud_1LV, found_1LV = _logits_and_head(model, torch.tensor([ids[:-1]], device=policy.device))
+    eps = torch.finfo(policy.compute_dtype).eps
+    expected_1LV = transform.apply_(loud_1LV)
+    # Nothing done is equal to the bit; else each of some operations rounds.
+    rounding = 0 if transform.is_identity else 8 * eps
+    as_named = expected_1LV.shape == found_1LV.shape and torch.allclose(
+        found_1LV, expected_1LV, rtol=rounding, atol=rounding
+    )
+    logits_LV = transform.apply_(head_1LV[0])
     batch = micro_batch_of(Sequences.of_ids([(ids[:1], ids[1:])], [1.0]), [[0]], "padded")
     statistics: TokenStatistics = policy(batch.to(policy.device, policy.dtype))
-    targets_L1 = torch.tensor(ids[1:], device=policy.device)[:, None]
-    difference = (statistics.logp_M - expected_L.gather(1, targets_L1)[:, 0]).abs().max().item()
+    expected_L = logits_LV.log_softmax(-1).gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
+    difference = (statistics.logp_M.cpu() - expected_L).abs().max().item()
     # Two matrix products of other shapes round differently, in proportion to the logits.
-    tolerance = 32 * torch.finfo(policy.compute_dtype).eps * (1 + logits_1LV.abs().max().item())
-    if transformed or not difference <= tolerance:
+    tolerance = 32 * eps * (1 + logits_LV.abs().max().item())
+    if not (as_named and difference <= tolerance):
         raise ValueError(
-            f"{name}: architecture {kind!r} transforms its hidden states or logits around the output embedding "
-            f"(soft-capping, scaling), which is not supported; log-probs differ by {difference:.2g}"
+            f"{name}: architecture {kind!r} transforms its hidden states or logits around the output embedding in a "
+            f"way that is not supported (a scale and a soft cap that its config names are); log-probs differ by "
+            f"{difference:.2g}"
         )

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unigrad.batch import Costs, MicroBatch, Prefix
 from unigrad.policy import transformers_api
+from unigrad.policy.head import logit_transform
 from unigrad.policy.logprobs import token_logprobs
 from unigrad.policy.saving import save_pretrained
 from unigrad.policy.value_head import ValueHead
@@ -46,7 +47,7 @@ class Policy(nn.Module):
     """A model and its tokenizer: a module from a micro-batch to its `TokenStatistics`.
 
     The weights are the optimizer's; `compute_dtype` is what the forward pass computes in, `costs` what decides how its
-    micro-batches are laid out.
+    micro-batches are laid out, `logit_transform` what the model does to its logits after the output embedding.
     The model is in eval mode, so that the same weights are the same function in rollouts and in training.
 
     Raises:
@@ -69,6 +70,7 @@ class Policy(nn.Module):
         self.compute_dtype = compute_dtype
         self.gradient_checkpointing = gradient_checkpointing
         self.costs = Costs()
+        self.logit_transform = logit_transform(model.config)
         if gradient_checkpointing:
             _enable_checkpointing(model)
             self._check_checkpointing()
@@ -120,7 +122,12 @@ class Policy(nn.Module):
         with self.autocast():
             hidden_MD = self._hidden(batch).flatten(0, 1)[batch.predicting_M]
             logp_M, entropy_M = token_logprobs(
-                hidden_MD, head.weight, batch.target_ids_M, bias_V=head.bias, temperature_N=batch.temperature_M
+                hidden_MD,
+                head.weight,
+                batch.target_ids_M,
+                bias_V=head.bias,
+                transform=self.logit_transform,
+                temperature_N=batch.temperature_M,
             )
         return TokenStatistics(logp_M, entropy_M, None if self.value_head is None else self.value_head(hidden_MD))
 

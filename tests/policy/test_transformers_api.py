@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 import unigrad
 from unigrad.policy import transformers_api
+from unigrad.policy.transformers_api import Reach
 from unigrad.rollout.row_cache import RowCache
 
 Build = Callable[..., PreTrainedModel]
@@ -130,6 +131,41 @@ def test_special_layers(tiny_model: Build) -> None:
     assert transformers_api.special_layers(small(WINDOW)) == ["DynamicSlidingWindowLayer"]
     wide = MistralConfig.from_dict({**WINDOW.to_dict(), "max_position_embeddings": 4})
     assert transformers_api.special_layers(small(wide)) == []
+
+
+def test_reaches(tiny_model: Build) -> None:
+    assert set(transformers_api.reaches(tiny_model("llama")).values()) == {Reach()}
+    assert transformers_api.reaches(small(WINDOW)) == {"sliding_attention": Reach(4)}
+    wide = MistralConfig.from_dict({**WINDOW.to_dict(), "max_position_embeddings": 4})
+    assert set(transformers_api.reaches(small(wide)).values()) == {Reach()}
+    mixed = tiny_model("gemma2", sliding_window=7)
+    assert transformers_api.reaches(mixed) == {"sliding_attention": Reach(7), "full_attention": Reach()}
+    with pytest.raises(ValueError, match=r"must have full, sliding or chunked attention, not \w+$"):
+        transformers_api.reaches(small(STATE))
+
+
+def test_full_cache_keeps_what_is_outside_of_a_window(tiny_model: Build) -> None:
+    model = small(WINDOW)
+    cache = transformers_api.full_cache(2)
+    ids = torch.arange(7)[None]
+    model(ids, use_cache=True, **{str(transformers_api.cache_argument(model)): cache})
+    assert [keys.shape[2] for keys, _ in transformers_api.keys_and_values(cache)] == [7, 7]
+
+
+def test_trunk(tiny_model: Build) -> None:
+    llama = tiny_model("llama")
+    assert transformers_api.trunk(llama) is llama.model
+    assert transformers_api.trunk(llama.model) is llama.model
+
+
+def test_a_soft_cap_on_attention_is_not_left_to_a_kernel_without_one(tiny_model: Build) -> None:
+    capped, plain = tiny_model("gemma2"), tiny_model("llama")
+    assert [transformers_api.decoding_attention(model) for model in (capped, plain)] == ["eager", "sdpa"]
+    # What releases before 5.22 take by themselves.
+    capped.config._attn_implementation = "sdpa"
+    transformers_api.keep_attention_caps(capped)
+    transformers_api.keep_attention_caps(plain)
+    assert [model.config._attn_implementation for model in (capped, plain)] == ["eager", "sdpa"]
 
 
 def test_is_stateful(tiny_model: Build) -> None:

@@ -13,7 +13,6 @@ from transformers import (
     GPT2Config,
     LlamaConfig,
     MambaConfig,
-    MistralConfig,
     PretrainedConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
@@ -402,16 +401,12 @@ class TestBadInput:
         ("config", "message"),
         [
             (
-                MistralConfig(**SHAPE, sliding_window=8),
-                "every layer must have full attention, not DynamicSlidingWindowLayer",
-            ),
-            (
-                Qwen2Config(**SHAPE, use_sliding_window=True, sliding_window=8, max_window_layers=1),
-                "every layer must have full attention, not DynamicSlidingWindowLayer",
+                LlamaConfig(**SHAPE, layer_types=["full_attention", "linear_attention", "full_attention"]),
+                r"its layers must have full, sliding or chunked attention, not LinearAttentionLayer",
             ),
             (MambaConfig(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=1), "cannot run MambaForCausalLM"),
         ],
-        ids=["mistral", "qwen2", "mamba"],
+        ids=["a state", "mamba"],
     )
     def test_unsupported_models(self, tokenizer: Any, config: PretrainedConfig, message: str) -> None:
         with pytest.raises(ValueError, match=message) as error:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import Tokenizer, models
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import AutoTokenizer, BloomConfig, BloomForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers import PreTrainedTokenizerFast as FastTokenizer
 
 from unigrad.batch import Row, Rows, Sequences
@@ -163,36 +163,33 @@ def test_official_recipes_sample_from_the_whole_distribution(tmp_path: Path) -> 
 
 
 @pytest.fixture(scope="module")
-def windowed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("windowed") / "model"
-    config = MistralConfig(
-        vocab_size=101, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=1, max_position_embeddings=256, sliding_window=16, bos_token_id=1, eos_token_id=2,
-    )  # fmt: skip
-    MistralForCausalLM(config).save_pretrained(folder)
+def own_attention(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("own_attention") / "model"
+    config = BloomConfig(vocab_size=101, hidden_size=16, n_layer=1, n_head=2, bos_token_id=1, eos_token_id=2)
+    BloomForCausalLM(config).save_pretrained(folder)
     AutoTokenizer.from_pretrained(MODEL_PATH).save_pretrained(folder)
     return folder
 
 
-def test_sft_alone_needs_no_engine(windowed: Path, tmp_path: Path) -> None:
-    code, said, line = train(tmp_path / "sft", "tiny-sft", model__name_or_path=windowed)
+def test_sft_alone_needs_no_engine(own_attention: Path, tmp_path: Path) -> None:
+    code, said, line = train(tmp_path / "sft", "tiny-sft", model__name_or_path=own_attention)
     assert (code, line["tokens/generated"]) == (0, 0)
     assert "π_old" not in said
-    cannot = "the torch engine cannot run MistralForCausalLM: every layer must have full attention"
+    cannot = "the torch engine cannot run BloomForCausalLM: it takes decoder-only models with standard attention"
     for sampled in ({"train__eval_steps": 1}, {"method__name": "grpo"}):
         changes = {**sampled, "rollout__engine": "torch"}
-        code, said, _ = train(tmp_path / "run", "tiny-sft", "--dry-run", model__name_or_path=windowed, **changes)
+        code, said, _ = train(tmp_path / "run", "tiny-sft", "--dry-run", model__name_or_path=own_attention, **changes)
         assert (code, said.count("error")) == (2, 1)
         assert cannot in said
-        assert cannot in train(tmp_path / "run", "tiny-sft", "--plan", model__name_or_path=windowed, **changes)[1]
-    assert cannot not in train(tmp_path / "run", "tiny-sft", "--plan", model__name_or_path=windowed)[1]
+        assert cannot in train(tmp_path / "run", "tiny-sft", "--plan", model__name_or_path=own_attention, **changes)[1]
+    assert cannot not in train(tmp_path / "run", "tiny-sft", "--plan", model__name_or_path=own_attention)[1]
 
 
 def test_where_the_torch_engine_cannot_another_samples_and_a_run_says_so(
-    windowed: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    own_attention: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    changes = {"model__name_or_path": windowed, "method__name": "grpo"}
-    said = "rollout.engine: generate, transformers' own and slower, as the torch engine cannot run MistralForCausalLM"
+    changes = {"model__name_or_path": own_attention, "method__name": "grpo"}
+    said = "rollout.engine: generate, transformers' own and slower, as the torch engine cannot run BloomForCausalLM"
     assert said in train(tmp_path / "plan", "tiny-sft", "--plan", **changes)[1]
     code, _, line = train(tmp_path / "run", "tiny-sft", **changes, algorithm__name="reinforce")
     assert code == 0

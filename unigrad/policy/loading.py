@@ -73,6 +73,7 @@ def load_policy(
     rope = {"rope_theta": rope_theta, "max_position_embeddings": max_position_embeddings}
     with transformers_api.quiet():
         model, tokenizer = _load(name_or_path, source, attn_implementation, rope)
+        transformers_api.keep_attention_caps(model)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     vocabulary = model.get_input_embeddings().weight.shape[0]
@@ -287,7 +288,7 @@ def _logits_and_head(model: PreTrainedModel, input_1L: Tensor) -> tuple[Tensor, 
 def _check_head(policy: Policy, name: str) -> None:
     """Refuses an architecture whose logits are not those of `Policy.forward`."""
     model, kind, transform = policy.model, policy.model.config.model_type, policy.logit_transform
-    if model.base_model is model or model.get_output_embeddings() is None:
+    if transformers_api.trunk(model) is model or model.get_output_embeddings() is None:
         raise ValueError(f"{name}: architecture {kind!r} does not part into a base model and an output embedding")
     ids = [index % model.get_input_embeddings().weight.shape[0] for index in range(3, 11)]
     with policy.autocast():

@@ -171,12 +171,13 @@ class Policy(nn.Module):
 
     def _trunk(self, input_PL: Tensor, position_ids_PL: Tensor | None = None) -> Tensor:
         where = {} if position_ids_PL is None else {"position_ids": position_ids_PL}
-        hidden_PLD: Tensor = self.model.base_model(input_ids=input_PL, use_cache=False, **where).last_hidden_state
+        trunk = transformers_api.trunk(self.model)
+        hidden_PLD: Tensor = trunk(input_ids=input_PL, use_cache=False, **where).last_hidden_state
         return hidden_PLD
 
     def _after(self, prefix: Prefix, input_ids_PL: Tensor) -> Tensor:
         """Of rows that go on from shared prompts, whose keys and values stay in the graph."""
-        trunk, cache = self.model.base_model, transformers_api.growing_cache(self.model)
+        trunk, cache = transformers_api.trunk(self.model), transformers_api.growing_cache(self.model)
         given = {"use_cache": True, str(transformers_api.cache_argument(self.model)): cache}
         trunk(input_ids=prefix.input_ids_QK, **given)
         transformers_api.spread(cache, prefix.prompt_P)

@@ -11,10 +11,11 @@ import inspect
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from unigrad.versions import with_window
 
@@ -61,6 +62,42 @@ def _is_full(layer: Any, positions: int | None) -> bool:
     return type(layer) is DynamicLayer
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Which positions up to its own a token attends to: all (window None), the last `window` of them, or, chunked,
+    those of its own stretch of `window` positions."""
+
+    window: int | None = None
+    chunked: bool = False
+
+
+def reaches(model: PreTrainedModel) -> dict[str, Reach]:
+    """Of each kind of layer, by the name that the model's forward has for it.
+
+    Raises ValueError where layers are none of these kinds, or layers of one kind differ.
+    """
+    text, layers = text_config(model.config), growing_cache(model).layers
+    positions, found = max_positions(model.config), dict[str, Reach]()
+    # Without names all layers are alike, and transformers knows what they are by what is set.
+    named = {"sliding_window": "sliding_attention", "attention_chunk_size": "chunked_attention"}
+    alike = next((kind for name, kind in named.items() if getattr(text, name, None) is not None), "full_attention")
+    for kind, layer in zip(getattr(text, "layer_types", None) or [alike] * len(layers), layers, strict=False):
+        if _is_full(layer, positions):
+            reach = Reach()
+        elif type(layer) is DynamicSlidingWindowLayer and kind in ("sliding_attention", "chunked_attention"):
+            reach = Reach(layer.sliding_window, kind == "chunked_attention")
+        else:
+            raise ValueError(f"its layers must have full, sliding or chunked attention, not {type(layer).__name__}")
+        if found.setdefault(kind, reach) != reach:
+            raise ValueError(f"its layers of kind {kind!r} have windows of several sizes")
+    return found
+
+
+def full_cache(layers: int) -> Cache:
+    """An empty cache that keeps every position in each layer, windows or not."""
+    return Cache(layers=[DynamicLayer() for _ in range(layers)])
+
+
 def keys_and_values(cache: Cache) -> list[tuple[Tensor, Tensor]]:
     """Of each layer, f[rows, heads, positions, head size] each."""
     return [(layer.keys, layer.values) for layer in cache.layers]
@@ -77,6 +114,13 @@ def packs_without_a_mask(model: PreTrainedModel) -> bool:
     return str(model.config._attn_implementation).startswith(("flash_attention", "flex_attention"))
 
 
+def trunk(model: PreTrainedModel) -> nn.Module:
+    """The model without its output embedding; the model itself where it does not part into the two."""
+    # Llama 4's says of itself that it were under another name.
+    base: nn.Module = model.base_model
+    return base if base is not model else getattr(model, "model", base)
+
+
 def is_stateful(model: PreTrainedModel) -> bool:
     """Whether it folds earlier tokens into a state, which cannot be cut at a position."""
     return bool(model._is_stateful)
@@ -85,6 +129,24 @@ def is_stateful(model: PreTrainedModel) -> bool:
 def takes_any_attention(model: PreTrainedModel) -> bool:
     """Whether its attention goes through transformers' common interface, so that kernel and mask are ours to choose."""
     return bool(model._supports_attention_backend)
+
+
+def caps_attention(model: PreTrainedModel) -> bool:
+    """Whether its attention scores go through a soft cap. torch's own attention has none: before transformers 5.22 it
+    left the cap out in silence, since then it is refused."""
+    return getattr(text_config(model.config), "attn_logit_softcapping", None) is not None
+
+
+def keep_attention_caps(model: PreTrainedModel) -> None:
+    """Attention with a soft cap, and not with a kernel that leaves it out."""
+    if caps_attention(model) and model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation("eager")
+
+
+def decoding_attention(model: PreTrainedModel) -> str:
+    """The kernel that computes the model's attention under any mask: torch's own, unless the model has what that
+    leaves out (soft caps, sinks)."""
+    return "sdpa" if model._supports_sdpa and not caps_attention(model) else "eager"
 
 
 @contextmanager

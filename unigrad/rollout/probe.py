@@ -6,7 +6,7 @@ import torch
 
 from unigrad.batch import Sequences, micro_batch_of
 from unigrad.errors import one_line
-from unigrad.policy import Policy, TokenStatistics
+from unigrad.policy import Policy, TokenStatistics, transformers_api
 from unigrad.rollout.engine import Prompt
 from unigrad.rollout.generate_engine import GenerateEngine, cannot_generate
 from unigrad.rollout.sampling import Sampling
@@ -14,6 +14,8 @@ from unigrad.rollout.torch_engine import TorchEngine, cannot_run
 
 # Prompts of unequal length share the batch, and a group its prompt.
 _PROMPT_LENGTHS, _SAMPLES, _COMPLETION = (2, 7), 2, 4
+_WIDEST_TRIED = 256
+"""A window of no more positions than this is tried with a prompt that is longer."""
 _TOLERANCE = 64
 """Roundings of the compute type, in proportion to the largest log-prob: two orders of summation, some dozen layers."""
 
@@ -34,11 +36,12 @@ def check_generate_engine(policy: Policy) -> None:
 def _check(
     policy: Policy, kind: type[TorchEngine] | type[GenerateEngine], cannot: str, compute_dtype: torch.dtype
 ) -> None:
-    needed = max(_PROMPT_LENGTHS) + _COMPLETION
+    lengths = _prompt_lengths(policy)
+    needed = max(lengths) + _COMPLETION
     if policy.max_positions is not None and policy.max_positions < needed:
         return
     vocabulary = policy.model.get_input_embeddings().weight.shape[0]
-    prompts = [Prompt(str(length), tuple(i % vocabulary for i in range(3, 3 + length))) for length in _PROMPT_LENGTHS]
+    prompts = [Prompt(str(length), tuple(i % vocabulary for i in range(3, 3 + length))) for length in lengths]
     sampling = Sampling(num_generations=_SAMPLES, max_completion_length=_COMPLETION)
     room = len(prompts) * _SAMPLES * needed
     engine = kind(policy.model, policy.tokenizer, max_concurrent_tokens=room, compute_dtype=compute_dtype)
@@ -58,3 +61,16 @@ def _check(
     rounding = max(torch.finfo(dtype).eps for dtype in (compute_dtype, policy.compute_dtype))
     if not difference <= _TOLERANCE * rounding * (1 + expected_M.abs().max().item()):
         raise ValueError(f"{cannot}: its log-probs differ by {difference:.2g} from those that would be trained on")
+
+
+def _prompt_lengths(policy: Policy) -> tuple[int, int]:
+    """Such that a narrow window binds, as early in the longer prompt as in its completion."""
+    short, long = _PROMPT_LENGTHS
+    try:
+        reaches = transformers_api.reaches(policy.model).values()
+    # The engine says what is wrong with it.
+    except ValueError:
+        return short, long
+    binding = max((each.window + short for each in reaches if each.window and each.window <= _WIDEST_TRIED), default=0)
+    room = binding if policy.max_positions is None else policy.max_positions - _COMPLETION
+    return short, max(long, min(binding, room))

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from unigrad.policy import transformers_api
 from unigrad.rollout.decoding_batch import DecodingBatch
 from unigrad.rollout.engine import Completion, OnCompletion, Prompt
+from unigrad.rollout.masks import step_masks
 from unigrad.rollout.packed_weights import cast_weights, packed_weights
 from unigrad.rollout.row_cache import RowCache
 from unigrad.rollout.rows import Row, StopRules, rows_of
@@ -40,7 +41,7 @@ class TorchEngine:
     place. A row ends at an end token (of the model's generation config, the tokenizer, or the `Sampling`), at the first
     token that completes a stop string in the decoded text (special tokens included), or when its length or the model's
     positions run out; all of its tokens are kept as they were sampled. While `generate` runs the model is in evaluation
-    mode with torch's own attention; afterwards it is as it was.
+    mode with torch's own attention, or the model's where that leaves something out; afterwards it is as it was.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class TorchEngine:
         """Bind the engine to a model.
 
         Args:
-            model: a decoder-only transformers model whose layers all have full attention.
+            model: a decoder-only transformers model whose layers have full, sliding or chunked attention.
             tokenizer: names the end token, and decodes for stop strings.
             max_concurrent_tokens: positions that the key/value cache holds: rows in flight × (longest prompt plus its
                 room for a completion).
@@ -68,6 +69,9 @@ class TorchEngine:
         self._max_concurrent_tokens = max_concurrent_tokens
         self._compute_dtype = None if compute_dtype == torch.float32 else compute_dtype
         self._cache_argument = checked_cache_argument(model)
+        self._reaches = transformers_api.reaches(model)
+        self._kernel = transformers_api.decoding_attention(model)
+        self._layers = len(transformers_api.growing_cache(model))
 
     @property
     def is_exact(self) -> bool:
@@ -94,10 +98,9 @@ class TorchEngine:
                 f"max_concurrent_tokens={self._max_concurrent_tokens} holds no completion: the longest prompt with its "
                 f"completion takes {length}"
             )
-        layers = len(transformers_api.growing_cache(self._model))
         stops = StopRules.of(self._model, self._tokenizer, sampling)
         with self._sampling_mode(), self._decoding_weights(capacity, sampling.max_completion_length):
-            cache = RowCache(layers, capacity, length, self._compute_dtype)
+            cache = RowCache(self._layers, capacity, length, self._compute_dtype)
             batch = DecodingBatch(capacity, max(row.room for row in rows), stops)
             ended = self._run(rows, sampling, seed, batch, cache, on_completion)
         indices = range(sampling.num_generations)
@@ -145,7 +148,7 @@ class TorchEngine:
             return prefixes
         # Padded on the right, where causal attention keeps it out of everything that is read.
         ids_PL = torch.tensor([[*prompt.token_ids[:-1], *[0] * longest][:longest] for prompt in prompts])
-        cache = transformers_api.growing_cache(self._model)
+        cache = transformers_api.full_cache(self._layers)
         self._model(ids_PL.to(self._model.device), use_cache=True, logits_to_keep=1, **{self._cache_argument: cache})
         layers = transformers_api.keys_and_values(cache)
         for p, prompt in enumerate(prompts):
@@ -159,10 +162,10 @@ class TorchEngine:
         width = int(batch.positions_B.max()) + 1
         positions_B = batch.positions_B.to(device)
         cache.begin_step(positions_B, width)
-        seen_B11L = (torch.arange(width, device=device) <= positions_B[:, None])[:, None, None]
+        additive = None if self._kernel == "sdpa" else self._model.dtype
         logits_B1V = self._model(
             batch.last_ids_B[:, None].to(device),
-            attention_mask=seen_B11L,
+            attention_mask=step_masks(self._reaches, positions_B, width, additive),
             position_ids=positions_B[:, None],
             use_cache=True,
             **{self._cache_argument: cache},
@@ -185,7 +188,7 @@ class TorchEngine:
         try:
             with (
                 # The masks of `_step` are made for it; other implementations read them otherwise, or not at all.
-                transformers_api.attention(model, "sdpa"),
+                transformers_api.attention(model, self._kernel),
                 torch.inference_mode(),
                 torch.autocast(model.device.type, self._compute_dtype, enabled=self._compute_dtype is not None),
             ):
@@ -209,12 +212,10 @@ def checked_cache_argument(model: PreTrainedModel) -> str:
     stateful = transformers_api.is_stateful(model)
     if model.config.is_encoder_decoder or stateful or not transformers_api.takes_any_attention(model):
         raise ValueError(f"{cannot}: it takes decoder-only models with standard attention")
-    kinds = transformers_api.special_layers(model)
-    if kinds:
-        raise ValueError(
-            f"{cannot}: every layer must have full attention, not {', '.join(kinds)} (a window is full attention where "
-            "model.max_position_embeddings is no longer)"
-        )
+    try:
+        transformers_api.reaches(model)
+    except ValueError as error:
+        raise ValueError(f"{cannot}: {error}") from error
     argument = transformers_api.cache_argument(model)
     if argument is None:
         raise ValueError(f"{cannot}: its forward takes no cache of earlier tokens' keys and values")

@@ -39,9 +39,14 @@ def prefix(sequences: Sequences, groups: Sequence[Sequence[int]]) -> MicroBatch:
             input_ids_QK=input_ids_QK,
             prompt_P=prompt_P,
             seen_PL=_seen(shared_P, input_ids_QK.shape[1], width) if ragged else None,
-            position_ids_PL=shared_P[:, None] + torch.arange(width) if ragged else None,
+            position_ids_PL=_positions(shared_P, rest_P, width) if ragged else None,
         ),
     )
+
+
+def _positions(shared_P: Tensor, rest_P: Tensor, width: int) -> Tensor:
+    """Pads stay at their row's last position: a model may have no other, or another rope for all rows past one."""
+    return shared_P[:, None] + torch.minimum(torch.arange(width), rest_P[:, None] - 1)
 
 
 def _seen(shared_P: Tensor, longest: int, width: int) -> Tensor:

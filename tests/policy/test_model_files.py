@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from transformers import Qwen2MoeConfig
 
 from unigrad.data.tiny import MODEL_PATH
 from unigrad.errors import ConfigError
@@ -45,6 +46,15 @@ def test_model_folders(file: str, data: object, message: str, tmp_path: Path) ->
     with pytest.raises(ConfigError) as error:
         check_model_files(tmp_path)
     assert message in str(error.value)
+
+
+def test_a_window_of_no_positions_is_none(tmp_path: Path) -> None:
+    """Qwen2-MoE without windows is saved so."""
+    config = Qwen2MoeConfig(use_sliding_window=False)
+    config.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["sliding_window"] in (0, None)
+    (tmp_path / "model.safetensors").write_bytes(b"0" * 5000)
+    check_model_files(tmp_path)
 
 
 def test_sizes_that_are_not_those_of_the_weights(tmp_path: Path) -> None:

@@ -13,7 +13,14 @@ import pytest
 import torch
 import transformers
 from huggingface_hub.utils import logging as hub_logging
-from transformers import AutoModelForCausalLM, BloomConfig, MambaConfig, MistralConfig, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    Gemma4TextConfig,
+    MambaConfig,
+    MistralConfig,
+    PreTrainedModel,
+)
 from transformers.utils import logging as transformers_logging
 
 import unigrad
@@ -150,6 +157,14 @@ def test_full_cache_keeps_what_is_outside_of_a_window(tiny_model: Build) -> None
     ids = torch.arange(7)[None]
     model(ids, use_cache=True, **{str(transformers_api.cache_argument(model)): cache})
     assert [keys.shape[2] for keys, _ in transformers_api.keys_and_values(cache)] == [7, 7]
+
+
+def test_widest(tiny_model: Build) -> None:
+    config = tiny_model("llama").config
+    assert transformers_api.widest(config, "head_dim") == 4
+    assert transformers_api.widest(config, "no_such_size") is None
+    # Older releases have one size for all layers, and the others beside it; newer ones refuse to name one.
+    assert transformers_api.widest(Gemma4TextConfig(head_dim=8, global_head_dim=16), "head_dim") in (8, 16)
 
 
 def test_trunk(tiny_model: Build) -> None:

@@ -12,7 +12,9 @@ from transformers import (
     AutoModelForCausalLM,
     Cohere2Config,
     Gemma2Config,
+    Gemma3nTextConfig,
     Gemma3TextConfig,
+    Gemma4TextConfig,
     GptOssConfig,
     GraniteConfig,
     Llama4TextConfig,
@@ -46,6 +48,14 @@ CONFIGS: dict[str, PreTrainedConfig] = {
         **SHAPE, **MIXED, **HEADS, attn_logit_softcapping=0.7, final_logit_softcapping=1.5
     ),
     "gemma3": Gemma3TextConfig(**SHAPE, **MIXED, **HEADS),
+    "gemma3n": Gemma3nTextConfig(
+        **{**SHAPE, "intermediate_size": [48, 48]}, **MIXED, head_dim=8, num_kv_shared_layers=0, laurel_rank=4,
+        vocab_size_per_layer_input=END + 1, hidden_size_per_layer_input=8, activation_sparsity_pattern=[0.0, 0.0],
+    ),
+    "gemma4": Gemma4TextConfig(
+        **SHAPE, **MIXED, head_dim=8, global_head_dim=16, num_kv_shared_layers=0, final_logit_softcapping=2.0,
+        vocab_size_per_layer_input=END + 1, hidden_size_per_layer_input=8,
+    ),
     "olmo3": Olmo3Config(**SHAPE, **MIXED),
     "cohere2": Cohere2Config(**SHAPE, **MIXED, logit_scale=0.3),
     "granite": GraniteConfig(**SHAPE, logits_scaling=3.0),

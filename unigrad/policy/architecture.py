@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 
 from unigrad.errors import ConfigError
 from unigrad.policy.model_files import weights_size
-from unigrad.policy.transformers_api import rope_parameters, text_config
+from unigrad.policy.transformers_api import rope_parameters, text_config, widest
 
 FACTS_FILE = "architectures.json"
 
@@ -60,8 +60,8 @@ def dimensions(model: PreTrainedModel) -> Dimensions:
         # Not every architecture's config has these three; the fallbacks are what they stand for there.
         intermediate=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
         heads=text.num_attention_heads,
-        key_value_heads=getattr(text, "num_key_value_heads", None) or text.num_attention_heads,
-        head_size=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
+        key_value_heads=widest(text, "num_key_value_heads") or text.num_attention_heads,
+        head_size=widest(text, "head_dim") or text.hidden_size // text.num_attention_heads,
         vocabulary=outputs.shape[0],
         tied=inputs is outputs,
     )

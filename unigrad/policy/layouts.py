@@ -24,8 +24,8 @@ def costs_of(policy: Policy) -> Costs:
     """In positions, from the model's dimensions; only layouts that gave the padded log-probs on this very model."""
     model, kind = policy.model, policy.device.type
     config = transformers_api.text_config(model.config)
-    layers, heads = config.num_hidden_layers, getattr(config, "num_attention_heads", 1)
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    layers, heads = config.num_hidden_layers, transformers_api.widest(config, "num_attention_heads") or 1
+    head_size = transformers_api.widest(config, "head_dim") or config.hidden_size // heads
     embeddings = {id(model.get_input_embeddings().weight), id(model.get_output_embeddings().weight)}
     matrices = sum(p.numel() for p in model.parameters() if p.ndim > 1 and id(p) not in embeddings)
     # A pass forward and backward: three products with each matrix, two operations for each of its elements.

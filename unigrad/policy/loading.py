@@ -285,14 +285,33 @@ def _logits_and_head(model: PreTrainedModel, input_1L: Tensor) -> tuple[Tensor, 
     return head_1LV.cpu().double(), loud_1LV.cpu().double(), logits.cpu().double()
 
 
+def _learned_between(model: PreTrainedModel, input_1L: Tensor) -> list[str]:
+    """Parameters on which the logits depend besides those of the base model and the output embedding's product."""
+    head = model.get_output_embeddings()
+    known = {id(each) for each in (*transformers_api.trunk(model).parameters(), head.weight, head.bias)}
+    others = {name: each for name, each in model.named_parameters() if id(each) not in known}
+    if not others:
+        return []
+    logits = model(input_ids=input_1L, use_cache=False).logits
+    gradients = torch.autograd.grad(logits.sum(), list(others.values()), allow_unused=True)
+    return [name for name, gradient in zip(others, gradients, strict=True) if gradient is not None]
+
+
 def _check_head(policy: Policy, name: str) -> None:
     """Refuses an architecture whose logits are not those of `Policy.forward`."""
     model, kind, transform = policy.model, policy.model.config.model_type, policy.logit_transform
     if transformers_api.trunk(model) is model or model.get_output_embeddings() is None:
         raise ValueError(f"{name}: architecture {kind!r} does not part into a base model and an output embedding")
     ids = [index % model.get_input_embeddings().weight.shape[0] for index in range(3, 11)]
+    input_1L = torch.tensor([ids[:-1]], device=policy.device)
     with policy.autocast():
-        head_1LV, loud_1LV, found_1LV = _logits_and_head(model, torch.tensor([ids[:-1]], device=policy.device))
+        head_1LV, loud_1LV, found_1LV = _logits_and_head(model, input_1L)
+        learned = _learned_between(model, input_1L)
+    if learned:
+        raise ValueError(
+            f"{name}: architecture {kind!r} learns {learned[0]} between its base model and its logits, which would get "
+            "no gradient here: it is not supported"
+        )
     eps = torch.finfo(policy.compute_dtype).eps
     expected_1LV = transform.apply_(loud_1LV)
     # Nothing done is equal to the bit; else each of some operations rounds.

@@ -31,7 +31,9 @@ class _Sizes(_Object):
     num_key_value_heads: _Size | list[_Size] | None = None
     max_position_embeddings: _Size = 1
     head_dim: _Size | None = None
-    sliding_window: _Size | list[_Size | None] | None = None
+    sliding_window: Annotated[Whole, Field(ge=0)] | list[_Size | None] | None = (
+        None  # 0: Qwen2-MoE's, where it has none
+    )
     bos_token_id: _Ids = None
     eos_token_id: _Ids = None
     pad_token_id: _Ids = None

@@ -203,6 +203,13 @@ def text_config(config: PreTrainedConfig) -> PreTrainedConfig:
     return text
 
 
+def widest(config: PreTrainedConfig, name: str) -> int | None:
+    """The largest value that a text config's layers have for a size; None where they have none."""
+    # Since transformers 5.22 layers may differ, and then the config itself refuses to name one value.
+    layers = getattr(config, "per_layer_config", None) or [config]
+    return max((value for layer in layers if (value := getattr(layer, name, None)) is not None), default=None)
+
+
 def max_positions(config: PreTrainedConfig) -> int | None:
     """How many tokens a row may hold: what the model was made for, and no more than `one_rope`. None: no limit."""
     limit: int | None = getattr(text_config(config), "max_position_embeddings", None)

@@ -37,7 +37,8 @@ SHAPE: dict[str, Any] = {
     "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": POSITIONS, "initializer_range": 0.3,
     "eos_token_id": END, "pad_token_id": 0, "bos_token_id": None,
 }  # fmt: skip
-MIXED = {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"]}
+MIXED: dict[str, Any] = {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"]}
+SHARED = {"sliding_window": 5, "layer_types": MIXED["layer_types"] * 2, "num_kv_shared_layers": 2}
 HEADS = {"head_dim": 8, "query_pre_attn_scalar": 8}
 EXPERTS = {"num_local_experts": 2, "num_experts_per_tok": 1}
 CONFIGS: dict[str, PreTrainedConfig] = {
@@ -49,11 +50,11 @@ CONFIGS: dict[str, PreTrainedConfig] = {
     ),
     "gemma3": Gemma3TextConfig(**SHAPE, **MIXED, **HEADS),
     "gemma3n": Gemma3nTextConfig(
-        **{**SHAPE, "intermediate_size": [48, 48]}, **MIXED, head_dim=8, num_kv_shared_layers=0, laurel_rank=4,
-        vocab_size_per_layer_input=END + 1, hidden_size_per_layer_input=8, activation_sparsity_pattern=[0.0, 0.0],
+        **{**SHAPE, "num_hidden_layers": 4, "intermediate_size": [48] * 4}, **SHARED, head_dim=8, laurel_rank=4,
+        vocab_size_per_layer_input=END + 1, hidden_size_per_layer_input=8, activation_sparsity_pattern=[0.0] * 4,
     ),
     "gemma4": Gemma4TextConfig(
-        **SHAPE, **MIXED, head_dim=8, global_head_dim=16, num_kv_shared_layers=0, final_logit_softcapping=2.0,
+        **{**SHAPE, "num_hidden_layers": 4}, **SHARED, head_dim=8, global_head_dim=16, final_logit_softcapping=2.0,
         vocab_size_per_layer_input=END + 1, hidden_size_per_layer_input=8,
     ),
     "olmo3": Olmo3Config(**SHAPE, **MIXED),

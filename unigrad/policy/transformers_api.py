@@ -76,7 +76,7 @@ def reaches(model: PreTrainedModel) -> dict[str, Reach]:
 
     Raises ValueError where layers are none of these kinds, or layers of one kind differ.
     """
-    text, layers = text_config(model.config), growing_cache(model).layers
+    text, layers = text_config(model.config), keeping_layers(model)
     positions, found = max_positions(model.config), dict[str, Reach]()
     # Without names all layers are alike, and transformers knows what they are by what is set.
     named = {"sliding_window": "sliding_attention", "attention_chunk_size": "chunked_attention"}
@@ -91,6 +91,14 @@ def reaches(model: PreTrainedModel) -> dict[str, Reach]:
         if found.setdefault(kind, reach) != reach:
             raise ValueError(f"its layers of kind {kind!r} have windows of several sizes")
     return found
+
+
+def keeping_layers(model: PreTrainedModel) -> list[Any]:
+    """The layers of its cache, without the last ones where these read what earlier layers keep."""
+    layers = list(growing_cache(model).layers)
+    while layers and type(layers[-1]).__name__ == "DummyLayer":
+        layers.pop()
+    return layers
 
 
 def full_cache(layers: int) -> Cache:

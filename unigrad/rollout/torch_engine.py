@@ -71,7 +71,7 @@ class TorchEngine:
         self._cache_argument = checked_cache_argument(model)
         self._reaches = transformers_api.reaches(model)
         self._kernel = transformers_api.decoding_attention(model)
-        self._layers = len(transformers_api.growing_cache(model))
+        self._layers = len(transformers_api.keeping_layers(model))
 
     @property
     def is_exact(self) -> bool:

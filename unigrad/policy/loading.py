@@ -73,7 +73,6 @@ def load_policy(
     rope = {"rope_theta": rope_theta, "max_position_embeddings": max_position_embeddings}
     with transformers_api.quiet():
         model, tokenizer = _load(name_or_path, source, attn_implementation, rope)
-        transformers_api.keep_attention_caps(model)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     vocabulary = model.get_input_embeddings().weight.shape[0]

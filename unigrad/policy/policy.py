@@ -71,6 +71,7 @@ class Policy(nn.Module):
         self.gradient_checkpointing = gradient_checkpointing
         self.costs = Costs()
         self.logit_transform = logit_transform(model.config)
+        transformers_api.keep_attention_caps(model)
         if gradient_checkpointing:
             _enable_checkpointing(model)
             self._check_checkpointing()

@@ -197,13 +197,13 @@ def verdict(found: Results) -> tuple[str, str]:
         refused = error.startswith(("ValueError:", "ConfigError:")) and found["failed"] in ("load", "rollouts")
         return ("refused" if refused else "failed"), f"{found['failed']}: {error.partition(': ')[2] or error}"
     far = {
-        "log-prob": found["value"] > VALUE,
-        "gradient": found["gradient"] > GRADIENT,
-        "checkpointing": found.get("checkpointing", 0) > GRADIENT,
+        "log-prob": not found["value"] <= VALUE,
+        "gradient": not found["gradient"] <= GRADIENT,
+        "checkpointing": not found.get("checkpointing", 0) <= GRADIENT,
         "greedy rollout": not found["greedy"],
-        "sampled log-prob": found["sampled"] > 10 * VALUE,
+        "sampled log-prob": not found["sampled"] <= 10 * VALUE,
         "two steps": found["steps"] != 2,
-        "final/": found["reload"] > VALUE or found["missing"] > 0,
+        "final/": not found["reload"] <= VALUE or found["missing"] > 0,
     }
     wrong = ", ".join(name for name, is_far in far.items() if is_far)
     return ("inexact", wrong) if wrong else ("exact", found.get("checkpointing_refused", ""))
@@ -227,8 +227,8 @@ def page(results: list[Results]) -> str:
         "that within two steps of SFT and RL. Greedy rollouts equal `generate`'s, and `final/` loads with the same "
         "log-probs, wherever a model is called exact.",
         "",
-        "The engine is what `rollout.engine: auto` takes: `torch` where every layer has full attention, else "
-        "`generate`, transformers' own with our draw, which pads nothing, so that no pad reaches a state.",
+        "The engine is what `rollout.engine: auto` takes: `torch` where every layer has full, sliding or chunked "
+        "attention, else `generate`, transformers' own with our draw, which pads nothing, so that no pad reaches a state.",
         "",
         "| model type | verdict | engine | log-prob | gradient | checkpointing | sampled | mismatch | reason |",
         "|---|---|---|---|---|---|---|---|---|",

@@ -190,7 +190,7 @@ def test_after_sampling_the_model_trains_as_before() -> None:
     assert not [name for name, each in policy.model.named_parameters() if each.grad is None]
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "llama"])
+@pytest.mark.parametrize("name", ["mamba", "falcon_h1"])
 def test_auto_takes_it_where_the_torch_engine_cannot(name: str, caplog: pytest.LogCaptureFixture) -> None:
     policy = make(CONFIGS[name])
     with caplog.at_level(logging.WARNING):
@@ -204,8 +204,9 @@ def test_auto_takes_it_where_the_torch_engine_cannot(name: str, caplog: pytest.L
         expected_engine("torch", policy.model)
 
 
-def test_auto_takes_the_torch_engine_where_it_can(caplog: pytest.LogCaptureFixture) -> None:
-    policy = make(CONFIGS["llama"])
+@pytest.mark.parametrize("name", ["llama", "mistral", "gemma3"])
+def test_auto_takes_the_torch_engine_where_it_can(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    policy = make(CONFIGS[name])
     assert isinstance(engine_builder("auto")(policy, 64), TorchEngine)
     assert caplog.messages == []
     assert expected_engine("auto", policy.model) == ("torch", None)

@@ -57,7 +57,7 @@ class TinyConfig(Section):
 
 class RolloutConfig(Section):
     engine: str = "auto"
-    """What samples the rollouts: torch (full attention), generate (transformers' own, any decoder, slower), auto: torch
+    """What samples the rollouts: torch (attention), generate (transformers' own, any decoder, slower), auto: torch
     where it can, or an engine that a plugin registers"""
     num_generations: Annotated[int, Field(ge=1, le=MOST_COMPLETIONS)] = 8
     """Rollouts per question, the paper's n"""

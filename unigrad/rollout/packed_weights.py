@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+onednn = torch.ops.mkldnn
 _Product = Callable[[Tensor], Tensor]
 
 # A smaller matrix stays in the cache, and its product takes no longer than the call itself.
@@ -28,8 +29,8 @@ def is_worth_packing(layer: nn.Module) -> bool:
         and weight.dtype == torch.float32
         and weight.device.type == "cpu"
         and weight.numel() >= _LEAST_WEIGHTS
-        and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and hasattr(onednn, "_reorder_linear_weight")
+        and hasattr(onednn, "_linear_pointwise")
     )
 
 
@@ -37,7 +38,7 @@ def packed_weights(model: nn.Module, rows: int) -> AbstractContextManager[None]:
     """Inside, the model's large linear layers multiply with packed copies of their weights, best for so many rows."""
 
     def packed(layer: Any) -> _Product:
-        weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), rows)
+        weight = onednn._reorder_linear_weight(layer.weight.detach(), rows)
         return partial(_packed_product, weight, layer.bias)
 
     return _multiplying([layer for layer in model.modules() if is_worth_packing(layer)], packed)
@@ -74,7 +75,7 @@ def _is_plain(layer: nn.Module) -> bool:
 
 
 def _packed_product(packed: Tensor, bias: Tensor | None, input: Tensor) -> Tensor:
-    result: Tensor = torch.ops.mkldnn._linear_pointwise(input, packed, bias, "none", [], "")
+    result: Tensor = onednn._linear_pointwise(input, packed, bias, "none", [], "")
     return result
 
 

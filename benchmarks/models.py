@@ -228,7 +228,7 @@ def page(results: list[Results]) -> str:
         "log-probs, wherever a model is called exact.",
         "",
         "The engine is what `rollout.engine: auto` takes: `torch` where every layer has full, sliding or chunked "
-        "attention, else `generate`, transformers' own with our draw, which pads nothing, so that no pad reaches a state.",
+        "attention, else `generate`, transformers' own with our draw. It pads nothing, so no pad reaches a state.",
         "",
         "| model type | verdict | engine | log-prob | gradient | checkpointing | sampled | mismatch | reason |",
         "|---|---|---|---|---|---|---|---|---|",

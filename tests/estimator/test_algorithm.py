@@ -235,6 +235,10 @@ def test_clip_cov_draws_by_seed_and_only_from_its_band() -> None:
     assert ((cov > 0.5) & (cov < 1.2))[dropped(0, 0.05)].all()
     assert (dropped(0, 0.05) == dropped(0, 0.05)).all()
     assert (dropped(0, 0.05) != dropped(1, 0.05)).any()
+    # What is on a bound is outside the band: with every candidate drawn, the one token between two others alone.
+    low, middle, high = cov.flatten().sort().values[-3:].tolist()
+    whole = algorithm("clip_cov", cov_share=1.0, cov_low=low, cov_high=high).weights(logp, None, adv, mask) == 0
+    assert cov[whole].tolist() == [middle]
     # A draw, not a choice by size: the mean place of the drawn in the band is near its middle.
     band = cov[(cov > 0.5) & (cov < 1.2)]
     assert abs(cov[dropped(0, 0.05)].mean() - band.mean()) < 3 * band.std() / 20**0.5
@@ -513,6 +517,7 @@ def test_pass_at_k_counts_what_is_solved() -> None:
     ("name", "options", "logp", "old", "advantage"),
     [
         ("grpo", {"off_policy_delta": 0.5, "clip_low": 1.0}, -1.5, -1.0, -1.0),
+        ("grpo", {"dual_clip": torch.tensor(0.5, dtype=f64).exp().item()}, -1.0, -1.5, -1.0),
         ("dppo", {"divergence_high": 0.5}, 0.0, math.log(0.5), 1.0),
         ("dppo", {"divergence_low": 0.5}, math.log(0.5), 0.0, -1.0),
         ("gmpo", {"log_clip_high": 0.25}, -1.0, -1.25, 1.0),

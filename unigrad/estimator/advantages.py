@@ -182,7 +182,7 @@ def leave_one_out(
     return _over_batch(advantages, on_policy, std_epsilon) if normalise_advantages else advantages
 
 
-@part("(R − mean(R_batch)) / std(R_batch)", whole_batch=True)
+@part("(R − mean(R_batch)) / std(R_batch)")
 def reinforce_pp(
     rewards: Tensor,
     on_policy: Tensor,
@@ -211,7 +211,7 @@ def reinforce_pp(
     return torch.zeros_like(returns).masked_scatter(mask, whitened)
 
 
-@part("(R − mean(R)) / std(batch)", whole_batch=True)
+@part("(R − mean(R)) / std(batch)")
 def reinforce_pp_baseline(
     rewards: Tensor,
     groups: Tensor,

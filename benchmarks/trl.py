@@ -335,13 +335,13 @@ def main() -> None:
     from importlib.metadata import version
 
     print(f"trl {version('trl')}, torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.platform()}")
-    found = side_by_side(options)
+    # First, while this process holds nothing.
     peaks = {}
     for side in () if options.no_memory else SIDES:
         command = [sys.executable, __file__, *sys.argv[1:], "--only", side, "--repeats", "1"]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ)
         peaks[side] = json.loads(done.stdout.splitlines()[-1])["peak"]
-    show(found, peaks)
+    show(side_by_side(options), peaks)
 
 
 if __name__ == "__main__":

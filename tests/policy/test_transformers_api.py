@@ -13,6 +13,8 @@ import pytest
 import torch
 import transformers
 from huggingface_hub.utils import logging as hub_logging
+from packaging.version import Version
+from torch.autograd.graph import saved_tensors_hooks
 from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
@@ -181,6 +183,32 @@ def test_a_soft_cap_on_attention_is_not_left_to_a_kernel_without_one(tiny_model:
     transformers_api.keep_attention_caps(capped)
     transformers_api.keep_attention_caps(plain)
     assert [model.config._attn_implementation for model in (capped, plain)] == ["eager", "sdpa"]
+
+
+def test_heads_that_share_keys_keep_them_once_under_a_mask(tiny_model: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    if Version(transformers.__version__) < Version("5.23"):
+        pytest.skip("transformers copies them before 5.23")
+    model, mask_11LL = tiny_model("llama", attn_implementation="sdpa"), torch.ones(1, 1, 4, 4, dtype=torch.bool).tril()
+    monkeypatch.delenv("TRANSFORMERS_SDPA_FORCE_GQA", raising=False)
+    found = []
+    for _ in range(2):
+        saved: dict[int, int] = {}
+
+        def keep(tensor: torch.Tensor, saved: dict[int, int] = saved) -> torch.Tensor:
+            saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with saved_tensors_hooks(keep, lambda tensor: tensor):
+            hidden = model.model(IDS, attention_mask=mask_11LL, use_cache=False).last_hidden_state
+        model.zero_grad()
+        hidden.square().sum().backward()
+        gradients = [each.grad.clone() for each in model.model.parameters() if each.grad is not None]
+        found.append((hidden.detach(), gradients, sum(saved.values())))
+        transformers_api.share_keys_under_masks()
+    (copied, gradients, more), (shared, same, less) = found
+    torch.testing.assert_close(shared, copied, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(same, gradients, rtol=1e-4, atol=1e-5)
+    assert less < more
 
 
 def test_is_stateful(tiny_model: Build) -> None:

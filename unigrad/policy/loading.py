@@ -69,6 +69,8 @@ def load_policy(
     compute_dtype = choose_dtype(dtype, torch_device)
     if attn_implementation == "flex_attention" and torch_device.type == "cpu":
         raise ValueError("attn_implementation 'flex_attention' needs a GPU; use 'sdpa'")
+    if torch_device.type == "cpu":
+        transformers_api.share_keys_under_masks()
     source = model_source(name_or_path)
     rope = {"rope_theta": rope_theta, "max_position_embeddings": max_position_embeddings}
     with transformers_api.quiet():

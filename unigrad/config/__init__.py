@@ -15,7 +15,7 @@ from unigrad.config.keys import (
 )
 from unigrad.config.problem_sets import HeldOutConfig, SourceConfig, set_name
 from unigrad.config.recipes import load_config, recipe_families, recipe_methods, recipe_names
-from unigrad.config.schema import Config, EvalConfig, RolloutConfig, TrainConfig, ValueConfig
+from unigrad.config.schema import Config, EvalConfig, LoraConfig, RolloutConfig, TrainConfig, ValueConfig
 from unigrad.config.section import flatten
 from unigrad.config.yaml_text import read_yaml
 
@@ -25,6 +25,7 @@ __all__ = [
     "Config",
     "EvalConfig",
     "HeldOutConfig",
+    "LoraConfig",
     "RolloutConfig",
     "SourceConfig",
     "TrainConfig",

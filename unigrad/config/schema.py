@@ -25,6 +25,43 @@ def comma_separated(value: Any) -> Any:
     return (value,) if isinstance(value, int | float) else value
 
 
+class LoraConfig(Section):
+    """A low-rank adapter, W + (alpha/r)·B·A in place of W: A and B are trained, and the model's own weights are not."""
+
+    r: Positive | None = None
+    """Rank of a LoRA adapter, which alone is trained then (needs unigrad[peft]); null: all of the model is trained"""
+    alpha: Annotated[float, Field(gt=0)] | None = None
+    """The adapter's products are scaled by alpha/r; null: 2·r"""
+    dropout: float = 0.0
+    """Only 0: with dropout the policy that is trained would not be the one that sampled"""
+    target_modules: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Names or endings of the linear layers that are adapted, with commas, such as q_proj,v_proj; empty: all of them"""
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _with_commas(cls, value: Any) -> Any:
+        return comma_separated(value) or ()
+
+    @field_validator("dropout")
+    @classmethod
+    def _no_noise(cls, value: float) -> float:
+        if value != 0:
+            raise ValueError("must be 0: with dropout the policy that is trained would not be the one that sampled")
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.r is None and (self.alpha is not None or self.target_modules):
+            raise ValueError("alpha and target_modules are those of an adapter, and without r there is none")
+        return self
+
+    @property
+    def scaled_alpha(self) -> float:
+        """`alpha`, or what it is by default. Only with `r`."""
+        assert self.r is not None
+        return 2.0 * self.r if self.alpha is None else self.alpha
+
+
 class ModelConfig(Section):
     name_or_path: Given = "tiny"
     """The policy to train: a hub id, a folder, a .gguf file, or `tiny`, the embedded base model"""
@@ -42,6 +79,7 @@ class ModelConfig(Section):
     """Base of the rotary position embedding, in place of the model's own; null: the model's own"""
     max_position_embeddings: Positive | None = None
     """Tokens of the longest prompt with its completion, in place of the model's own limit; null: the model's own"""
+    lora: LoraConfig = LoraConfig()
 
 
 class TinyConfig(Section):

@@ -33,23 +33,34 @@ class Part:
 
 
 def memory(
-    config: Config, model: Dimensions, *, samples: bool, reference: bool, value_head: bool, compute_size: int
+    config: Config,
+    model: Dimensions,
+    *,
+    samples: bool,
+    reference: bool,
+    value_head: bool,
+    compute_size: int,
+    adapter: int | None = None,
 ) -> list[Part]:
-    """The parts of a run on one GPU. compute_size: c."""
-    trained = model.parameters + (model.hidden + 1 if value_head else 0)
+    """The parts of a run on one GPU. compute_size: c. adapter: the parameters of the one that is trained in the model's
+    place, and without which the model is the reference; None where the model itself is trained."""
+    added = (adapter or 0) + (model.hidden + 1 if value_head else 0)
+    weights = model.parameters + added
+    trained = weights if adapter is None else added
     generates = samples or bool(config.data.eval and config.train.eval_steps)
     rows, length = cache_rows(config, samples=samples)
     tokens = micro_batch_tokens(config, samples=samples)
+    frozen = adapter is not None
     checkpointing = config.model.gradient_checkpointing
     head = model.vocabulary * model.hidden
     casts = model.matrices * compute_size if compute_size < FLOAT32 else 0
     head_cast = head * compute_size if compute_size < FLOAT32 else 0
 
     parts = [
-        Part("weights, float32", FLOAT32 * trained, PHASES),
+        Part("weights, float32", FLOAT32 * weights, PHASES),
         Part("gradients, float32", FLOAT32 * trained, ("training", "update")),
         Part("AdamW's two moments, float32", 2 * FLOAT32 * trained, PHASES),
-        # torch's AdamW updates all tensors at once on a GPU: one more buffer the size of the weights.
+        # torch's AdamW updates all tensors at once on a GPU: one more buffer the size of what is trained.
         Part("AdamW's buffer", FLOAT32 * trained, ("update",)),
         Part("bfloat16 copies of the matrices", casts, ("sampling", "training")),
         Part(
@@ -60,9 +71,13 @@ def memory(
             ("training",),
             estimate=True,
         ),
-        Part("logits, the output embedding's gradient", logprob_buffers(model, tokens, compute_size), ("training",)),
+        Part(
+            "logits" + ("" if frozen else ", the output embedding's gradient"),
+            logprob_buffers(model, tokens, compute_size, frozen=frozen),
+            ("training",),
+        ),
     ]
-    if reference:
+    if reference and not frozen:
         parts.insert(1, Part("weights of the reference model, float32", FLOAT32 * model.parameters, PHASES))
     if generates:
         parts += [
@@ -160,11 +175,13 @@ def activations(model: Dimensions, compute_size: int, checkpointing: bool) -> in
     return model.layers * layer + (8 if checkpointing else 4) * model.hidden
 
 
-def logprob_buffers(model: Dimensions, tokens: int, compute_size: int) -> int:
+def logprob_buffers(model: Dimensions, tokens: int, compute_size: int, *, frozen: bool = False) -> int:
     """Of the chunked log-probs' backward pass: log-probs and probabilities of a chunk; the log-probs of all `tokens`,
     where they are few enough to be kept; the output embedding's gradient in float32, 4VD, once more where a tied
-    embedding has one too; in bfloat16 also its cast and a chunk's share of that gradient, 4VD."""
+    embedding has one too; in bfloat16 also its cast and a chunk's share of that gradient, 4VD. frozen: the output
+    embedding has no gradient."""
     head, logits = model.vocabulary * model.hidden, FLOAT32 * tokens * model.vocabulary
     # A micro-batch of fewer tokens may keep them where the largest does not.
-    buffers = 2 * min(LOGPROB_CHUNK, logits) + min(LOGPROBS_KEPT, logits) + FLOAT32 * head * (2 if model.tied else 1)
-    return buffers + (2 * compute_size * head if compute_size < FLOAT32 else 0)
+    buffers = 2 * min(LOGPROB_CHUNK, logits) + min(LOGPROBS_KEPT, logits)
+    cast = compute_size * head if compute_size < FLOAT32 else 0
+    return buffers + cast + (0 if frozen else cast + FLOAT32 * head * (2 if model.tied else 1))

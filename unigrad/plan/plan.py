@@ -12,6 +12,7 @@ from unigrad.config import Config
 from unigrad.data.rows import SUFFIXES
 from unigrad.hybrid import Objective
 from unigrad.plan.memory import FLOAT32, PHASES, Part, memory, peak
+from unigrad.policy.adapter import adapter_size
 from unigrad.policy.architecture import Dimensions, dimensions
 from unigrad.rollout.engines import expected_engine
 
@@ -29,6 +30,8 @@ GATED = "meta-llama/"
 def plan_lines(config: Config, stages: Sequence[Objective], skeleton: PreTrainedModel, found: str) -> list[str]:
     """The plan of a run on one CUDA GPU. found: where the model's architecture was found, in words."""
     model = dimensions(skeleton)
+    lora = config.model.lora
+    adapter = None if lora.r is None else adapter_size(skeleton, lora)
     needs = frozenset[str]().union(*(stage.needs for stage in stages))
     samples = any(stage.samples for stage in stages)
     parts = memory(
@@ -38,14 +41,16 @@ def plan_lines(config: Config, stages: Sequence[Objective], skeleton: PreTrained
         reference="reference_logp" in needs,
         value_head="values" in needs,
         compute_size=FLOAT32 if config.model.dtype == "float32" else 2,
+        adapter=adapter,
     )
     return [
         f"model: {config.model.name_or_path} (known from {found}), {skeleton.config.model_type}, "
-        f"{model.layers} layers, {model.parameters:,} parameters",
+        f"{model.layers} layers, {model.parameters:,} parameters"
+        + ("" if adapter is None else f"; its adapter, of {adapter:,}, is trained"),
         *_table(parts),
         *_work(config, stages),
         "needs:",
-        *(f"  {line}" for line in _needs(config, stages, skeleton, model, parts)),
+        *(f"  {line}" for line in _needs(config, stages, skeleton, model, adapter, parts)),
     ]
 
 
@@ -98,7 +103,12 @@ def _of_a_question(config: Config, stage: Objective) -> tuple[int, int, int]:
 
 
 def _needs(
-    config: Config, stages: Sequence[Objective], skeleton: PreTrainedModel, model: Dimensions, parts: list[Part]
+    config: Config,
+    stages: Sequence[Objective],
+    skeleton: PreTrainedModel,
+    model: Dimensions,
+    adapter: int | None,
+    parts: list[Part],
 ) -> Iterator[str]:
     needed = max(peak(parts, phase) for phase in PHASES) / GIB
     fits = [card for card, memory_there in CARDS.items() if needed <= memory_there]
@@ -109,14 +119,15 @@ def _needs(
     if engine := _engine(config, stages, skeleton):
         yield engine
     weights = FLOAT32 * model.parameters
+    trained = weights if adapter is None else FLOAT32 * adapter
     if LARGE_CARD in others:
         yield f"unigrad trains in one process on one GPU today: this does not run on one of {LARGE_CARD} GB"
         yield (
             f"with weights, gradients and moments sharded over {SHARDS} GPUs, which is not built yet, each would hold "
-            f"{4 * weights / SHARDS / GIB:.1f} GiB of them, besides its own activations, buffers and cache"
+            f"{(weights + 3 * trained) / SHARDS / GIB:.1f} GiB of them, besides its own activations, buffers and cache"
         )
     yield f"main memory of about {weights / GIB:.1f} GiB, through which the weights are loaded"
-    yield f"disk: {', '.join(_disk(config, stages, weights))}"
+    yield f"disk: {', '.join(_disk(config, stages, weights, trained))}"
     yield from _downloads(config, skeleton.config, model)
 
 
@@ -133,7 +144,7 @@ def _engine(config: Config, stages: Sequence[Objective], skeleton: PreTrainedMod
     return fallback and f"rollout.engine: {fallback}"
 
 
-def _disk(config: Config, stages: Sequence[Objective], weights: int) -> Iterator[str]:
+def _disk(config: Config, stages: Sequence[Objective], weights: int, trained: int) -> Iterator[str]:
     train = config.train
     saves = -(-train.max_steps // train.save_steps) if train.save_steps else 0
     if train.keep_best:
@@ -142,7 +153,7 @@ def _disk(config: Config, stages: Sequence[Objective], weights: int) -> Iterator
         # The oldest goes once the new one is complete.
         limit = train.save_total_limit
         kept = saves if limit is None else min(saves, limit + 1 + train.keep_best)
-        yield f"{3 * weights / GB:.2f} GB a checkpoint, up to {kept} at once"
+        yield f"{3 * trained / GB:.2f} GB a checkpoint, up to {kept} at once"
     yield f"{weights / GB:.2f} GB the final model"
     if any(stage.samples for stage in stages):
         tokens = config.data.max_prompt_length + config.rollout.max_completion_length

@@ -7,7 +7,7 @@ hidden size.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unigrad.batch import Costs, MicroBatch, Prefix
+from unigrad.config import LoraConfig
 from unigrad.policy import transformers_api
+from unigrad.policy.adapter import Adapter
 from unigrad.policy.head import logit_transform
 from unigrad.policy.logprobs import token_logprobs
 from unigrad.policy.saving import save_pretrained
@@ -67,6 +69,7 @@ class Policy(nn.Module):
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.value_head: ValueHead | None = None
+        self.adapter: Adapter | None = None
         self.compute_dtype = compute_dtype
         self.gradient_checkpointing = gradient_checkpointing
         self.costs = Costs()
@@ -91,6 +94,11 @@ class Policy(nn.Module):
         return dtype
 
     @property
+    def trained_bytes(self) -> int:
+        """Of the weights that are trained, without the value head's."""
+        return sum(p.numel() * p.element_size() for p in self.model.parameters() if p.requires_grad)
+
+    @property
     def max_positions(self) -> int | None:
         """How many tokens a row may hold, prompt and completion together; None if the model's config does not say."""
         return transformers_api.max_positions(self.model.config)
@@ -99,6 +107,17 @@ class Policy(nn.Module):
         """Give the policy a fresh value head on its hidden states (PPO's critic shares the trunk)."""
         head = self.model.get_output_embeddings().weight
         self.value_head = ValueHead(head.shape[1]).to(head.device, head.dtype)
+
+    def add_adapter(self, lora: LoraConfig, seed: int) -> Adapter:
+        """Put a fresh adapter on the model, of no effect yet, and freeze all else. Raises ConfigError where it cannot
+        be put on."""
+        self.adapter = Adapter(self.model, lora, seed)
+        return self.adapter
+
+    def without_adapter(self) -> AbstractContextManager[None]:
+        """Inside, the model is the one that the adapter was put on; to be used without gradients. A model that has no
+        adapter is as it is."""
+        return nullcontext() if self.adapter is None else self.adapter.switched_off()
 
     def autocast(self) -> AbstractContextManager[None]:
         """The precision in which every forward pass of this policy runs."""
@@ -150,12 +169,21 @@ class Policy(nn.Module):
             )
 
     def save_pretrained(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
-        """Model, generation config and tokenizer, as `AutoModelForCausalLM` and `AutoTokenizer` load them.
+        """Model, generation config and tokenizer, as `AutoModelForCausalLM` and `AutoTokenizer` load them; an adapter
+        is merged into the weights.
 
         dtype: the precision of the weights in the files; None: that in which they are trained. Raises
         FloatingPointError where it cannot hold one of them.
         """
-        save_pretrained(self.model, self.tokenizer, Path(path), dtype)
+        state = None if self.adapter is None else self.adapter.merged_state()
+        save_pretrained(self.model, self.tokenizer, Path(path), dtype, state)
+
+    def save_trained(self, path: Path) -> None:
+        """What training has changed, as it is: the whole model, or the adapter alone."""
+        if self.adapter is None:
+            self.save_pretrained(path)
+        else:
+            self.adapter.save(path)
 
     def _hidden(self, batch: MicroBatch) -> Tensor:
         # Layers are checkpointed in training mode only, and then transformers also takes their cache away, which would

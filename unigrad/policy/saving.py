@@ -34,19 +34,25 @@ logger = logging.getLogger(__name__)
 
 
 def save_pretrained(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: torch.dtype | None = None
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    dtype: torch.dtype | None = None,
+    state: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """As `AutoModelForCausalLM` and `AutoTokenizer` load them; dtype: the precision of the weights, None as they are.
+    """As `AutoModelForCausalLM` and `AutoTokenizer` load them; dtype: the precision of the weights, None as they are;
+    state: what is saved in place of the model's own.
 
     Where transformers 4 cannot be told the model's rotary embedding, a warning says so, once.
 
     Raises:
         FloatingPointError: a weight that is finite, and not in this dtype.
     """
-    if dtype in (None, model.dtype):
-        model.save_pretrained(folder)
+    state = model.state_dict() if state is None else state
+    if dtype is None or dtype == model.dtype:
+        model.save_pretrained(folder, state_dict=dict(state))
     else:
-        model.save_pretrained(folder, state_dict=_cast(model, dtype))
+        model.save_pretrained(folder, state_dict=_cast(state, dtype))
         _change(folder / _CONFIG_FILE, {"dtype": str(dtype).removeprefix("torch.")})
     tokenizer.save_pretrained(folder)
     with quiet():
@@ -55,11 +61,11 @@ def save_pretrained(
     _name_known_tokenizer(folder / _TOKENIZER_FILE)
 
 
-def _cast(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The model's state in another precision; tensors that were one are one."""
+def _cast(weights: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """A model's state in another precision; tensors that were one are one."""
     cast: dict[int, Tensor] = {}
     state = {}
-    for name, weight in model.state_dict().items():
+    for name, weight in weights.items():
         if weight.is_floating_point() and weight.data_ptr() not in cast:
             narrow = weight.to(dtype)
             if weight.isfinite().all() and not narrow.isfinite().all():

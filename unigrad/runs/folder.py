@@ -25,6 +25,7 @@ TENSORBOARD_FOLDER = "tensorboard"
 VERDICTS_FILE = "verdicts.jsonl"
 WANDB_ID_FILE = "wandb-run-id"
 _FINAL = "final"
+_FINAL_ADAPTER = "final-adapter"
 _INPUTS = TypeAdapter(dict[str, str])
 _ENVIRONMENT = TypeAdapter(dict[Text, Text])
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
@@ -38,6 +39,11 @@ def is_started(run: Path) -> bool:
 def final_model(run: Path) -> Path:
     """Where the trained model goes."""
     return run / _FINAL
+
+
+def final_adapter(run: Path) -> Path:
+    """Where the trained adapter goes, beside the model that it is merged into."""
+    return run / _FINAL_ADAPTER
 
 
 def is_finished(run: Path) -> bool:

@@ -15,8 +15,9 @@ from unigrad.policy import Policy, TokenStatistics
 class Annotator:
     """Fills in the optional statistics of trajectories, as far as the run's algorithms read them.
 
-    reference: a frozen model for `reference_logp_M`; None where no algorithm compares with one. own_logprobs: whether
-    rollouts need the trainer's own log π_old besides the engine's.
+    reference: for `reference_logp_M`, a frozen model, or the policy itself where it can be without its adapter; None
+    where no algorithm compares with one. own_logprobs: whether rollouts need the trainer's own log π_old besides the
+    engine's.
     """
 
     policy: Policy
@@ -27,7 +28,8 @@ class Annotator:
     def __call__(self, sequences: Sequences) -> Sequences:
         """The same trajectories, with what the policy and the reference say of them now."""
         if self.reference is not None:
-            sequences = replace(sequences, reference_logp_M=self._forward(self.reference, sequences)[0])
+            with self.reference.without_adapter():
+                sequences = replace(sequences, reference_logp_M=self._forward(self.reference, sequences)[0])
         if self.own_logprobs or self.policy.value_head is not None:
             logp_M, values_M = self._forward(self.policy, sequences)
             sequences = replace(sequences, values_M=values_M)

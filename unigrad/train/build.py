@@ -17,6 +17,7 @@ from unigrad.errors import ConfigError
 from unigrad.hybrid import Objective, Term
 from unigrad.plan import longest_row
 from unigrad.policy import END, Policy, load_policy, transformers_api
+from unigrad.policy.adapter import check_installed
 from unigrad.rollout import Engine, Sampling
 from unigrad.rollout.engines import chosen_name, emulates_bfloat16, engine_of, is_exact
 from unigrad.runs.checkpoints import Position
@@ -57,6 +58,7 @@ class Build:
         stages = checked_objectives(config)
         template = prompt_template(config.data.prompt_template)
         build_engine = engine_of(config.rollout)
+        check_installed(config.model.lora)
         state = TrainerState(max_steps=config.train.max_steps)
         scorer = build_scorer(config, state, self.kept, self.stack, self._say)
         train_sets = [(each, training_problems(each, config)) for each in config.data.train_sets]
@@ -64,7 +66,7 @@ class Build:
         held_out = [(each.name, held_out_problems(each, config)) for each in measured]
         inputs = self._inputs(train_sets, [problem for _, problems in held_out for problem in problems])
 
-        policy = _load(model_source(config.model.name_or_path) if self.resumed is None else str(self.resumed), config)
+        policy = self._policy(inputs)
         check_lengths(config, policy.model.config)
         turn = self._turn(template, policy)
         prepare = Preparation(policy, template, turn, scorer, config.data.max_prompt_length, self._say)
@@ -108,6 +110,20 @@ class Build:
 
     def _say(self, line: str) -> None:
         self.console.print(line, markup=False, soft_wrap=True)
+
+    def _policy(self, inputs: dict[str, str]) -> Policy:
+        """The policy that is trained. With an adapter it stands on the model that the run began with, whose fingerprint
+        is added to `inputs`; else a run that goes on has all of it in its checkpoint."""
+        model = self.config.model
+        if model.lora.r is None:
+            return _load(model_source(model.name_or_path) if self.resumed is None else str(self.resumed), self.config)
+        policy = _load(model_source(model.name_or_path), self.config)
+        adapter = policy.add_adapter(model.lora, self.config.train.seed)
+        base = {"model.name_or_path": adapter.base_fingerprint}
+        if self.resumed is not None:
+            check_inputs(self.folder, base, {"model.name_or_path": model.name_or_path}, "weights")
+        inputs |= base
+        return policy
 
     def _turn(self, template: PromptTemplate, policy: Policy) -> Turn:
         """What the policy's completions begin and end with."""
@@ -254,7 +270,10 @@ def _annotator(config: Config, stages: Sequence[Objective], policy: Policy, *, e
     no update takes log π_old from its own forward anyway."""
     needs = frozenset[str]().union(*(stage.needs for stage in stages))
     reference = None
-    if "reference_logp" in needs:
+    if "reference_logp" in needs and policy.adapter is not None:
+        # Without its adapter it is the model that the run began with.
+        reference = policy
+    elif "reference_logp" in needs:
         reference = _load(model_source(config.model.name_or_path), config)
         reference.requires_grad_(False)
     own_logprobs = exact and "engine_logp" in needs

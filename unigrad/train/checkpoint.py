@@ -29,10 +29,13 @@ def write_state(folder: Path, optimizer: torch.optim.Optimizer, policy: Policy, 
 
 
 def load_state(folder: Path, optimizer: torch.optim.Optimizer, policy: Policy) -> Position:
-    """Give the optimizer and the value head what `write_state` wrote, and return the position.
+    """Give the optimizer and the value head what `write_state` wrote, an adapter what `Policy.save_trained` wrote, and
+    return the position.
 
-    Raises ValueError, one line naming the file, for whatever in them is not this optimizer's or this head's.
+    Raises ValueError, one line naming the file, for whatever in them is not this optimizer's, head's or adapter's.
     """
+    if policy.adapter is not None:
+        policy.adapter.load(folder)
     file = folder / OPTIMIZER_FILE
     loaded = _load_tensors(file, policy.device)
     try:

@@ -14,7 +14,7 @@ import torch
 from unigrad.hybrid import Objective
 from unigrad.runs.checkpoints import NoSpace, Position, prune, write_atomically
 from unigrad.runs.checksums import seal
-from unigrad.runs.folder import checkpoint, final_model, write_origin
+from unigrad.runs.folder import checkpoint, final_adapter, final_model, write_origin
 from unigrad.runs.metrics import Metric, RunMetrics, mean_accuracy
 from unigrad.runs.records import Records
 from unigrad.runs.rollouts import GateDecision, RolloutLine
@@ -152,21 +152,24 @@ class Loop:
         policy, config, position = self.step.policy, self.step.config, standing.position
 
         def write(folder: Path) -> None:
-            policy.save_pretrained(folder)
+            policy.save_trained(folder)
             write_origin(folder, config)
             write_state(folder, self.step.optimizer, policy, position)
             seal(folder)
 
         # Weights and two moments of the same size, with a margin for the rest.
-        write_atomically(checkpoint(self.run, position.step), write, 3 * self._weight_bytes() + 2**20)
+        write_atomically(checkpoint(self.run, position.step), write, 3 * policy.trained_bytes + 2**20)
         standing.saved = position.step
         prune(self.run, config.train.save_total_limit, standing.best)
 
     def _save_final(self, standing: _Standing) -> None:
-        dtype = getattr(torch, self.step.config.model.save_dtype)
+        policy, dtype = self.step.policy, getattr(torch, self.step.config.model.save_dtype)
+        # Before final/, with which a run is finished.
+        if policy.adapter is not None:
+            write_atomically(final_adapter(self.run), policy.adapter.save, policy.trained_bytes + 2**20)
         write_atomically(
             final_model(self.run),
-            lambda folder: self.step.policy.save_pretrained(folder, dtype),
+            lambda folder: policy.save_pretrained(folder, dtype),
             self._weight_bytes() + 2**20,
         )
         # What a kill left between the last checkpoint and its pruning, or within either.

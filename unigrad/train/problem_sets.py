@@ -64,13 +64,13 @@ def fingerprint(problems: Iterable[Problem]) -> str:
     return digest.hexdigest()[:16]
 
 
-def check_inputs(run: Path, fingerprints: Mapping[str, str], paths: Mapping[str, str]) -> None:
-    """Raises ConfigError where a key's problems are not those that the run began with; they lie at its path."""
+def check_inputs(run: Path, fingerprints: Mapping[str, str], paths: Mapping[str, str], held: str = "problems") -> None:
+    """Raises ConfigError where what a key's path holds is not what the run began with."""
     began_with = read_inputs(run)
     for key, now in fingerprints.items():
         if began_with.get(key, now) != now:
             raise ConfigError(
-                f"--resume {run}: {key} = {paths[key]} no longer holds the problems that the run began with "
+                f"--resume {run}: {key} = {paths[key]} no longer holds the {held} that the run began with "
                 f"(fingerprint {began_with[key]}, now {now}); bring them back, or delete {run / INPUTS_FILE} to go on "
                 "with these"
             )

@@ -154,10 +154,12 @@ def _summary(config: Config, loop: Loop) -> list[str]:
     stages = [" + ".join(map(str, stage.training(rollouts if stage.samples else 0))) for stage in loop.stages]
     updates = train.num_iterations * questions // (train.questions_per_update or questions)
     parameters = sum(p.numel() for p in loop.step.policy.model.parameters())
+    adapter = loop.step.policy.adapter
+    trained = "" if adapter is None else f" (of which {adapter.parameters:,}, the adapter's, are trained)"
     epochs = train.max_steps * questions / loop.step.questions.an_epoch
     return [
-        f"model: {config.model.name_or_path}, {parameters / 1e6:,.1f}M parameters on {loop.step.policy.device}, "
-        f"{threads_in_words()}",
+        f"model: {config.model.name_or_path}, {parameters / 1e6:,.1f}M parameters{trained} "
+        f"on {loop.step.policy.device}, {threads_in_words()}",
         f"method: {config.method.name}, {', then '.join(stages)}",
         f"a step: {questions} questions, {questions * rollouts} completions, {updates} update{'s' * (updates > 1)}; "
         f"{train.max_steps} steps: {train.max_steps * questions:,} questions, {epochs:.1f} epochs",

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Iterator, Mapping
+import logging
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,15 @@ from transformers import PreTrainedModel
 
 from unigrad.config import LoraConfig
 from unigrad.errors import ConfigError, nearest, one_line
+from unigrad.policy.architecture import skeleton
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 """As peft names it."""
 _NAME = "default"
 _PROBE_TOKENS = 8
 _WEIGHT = "weight"
+
+logger = logging.getLogger(__name__)
 
 
 def check_installed(lora: LoraConfig) -> None:
@@ -56,7 +61,7 @@ def linear_layers(model: PreTrainedModel, names: tuple[str, ...]) -> dict[str, n
 
 
 def adapter_size(model: PreTrainedModel, lora: LoraConfig) -> int:
-    """Parameters of the adapter on this model, of which a skeleton is enough: r·(in + out) a layer."""
+    """Parameters of the adapter on this model, of which a skeleton is enough: r·(in + out) a layer, if all fit."""
     assert lora.r is not None
     layers = linear_layers(model, lora.target_modules).values()
     return sum(lora.r * (layer.in_features + layer.out_features) for layer in layers)
@@ -69,29 +74,17 @@ class Adapter:
     model is frozen.
 
     Raises:
-        ConfigError: peft is missing, a name in `target_modules` fits no linear layer, or one whose weights the model
-            reads past the layer, or one that peft refuses.
+        ConfigError: peft is missing, or a name in `target_modules` fits no linear layer, or one whose weights the model
+            reads past the layer, or one that peft does not adapt.
     """
 
     def __init__(self, model: PreTrainedModel, lora: LoraConfig, seed: int) -> None:
         check_installed(lora)
-        import peft
-
         self.base_fingerprint = _fingerprint(model)
         """Of the weights that the adapter is put on."""
-        config = peft.LoraConfig(
-            r=lora.r,
-            lora_alpha=lora.scaled_alpha,
-            lora_dropout=lora.dropout,
-            target_modules=sorted(_called_layers(model, lora.target_modules)),
-            task_type="CAUSAL_LM",
-        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            try:
-                self._peft: Any = peft.get_peft_model(model, config, autocast_adapter_dtype=False)
-            except ValueError as error:
-                raise ConfigError(f"model.lora: {one_line(error)}; name others in model.lora.target_modules") from error
+            self._peft = _put_on(model, lora, _fitting_layers(model, lora))
         self._model = model
 
     @property
@@ -167,10 +160,45 @@ def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.
     return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
 
 
+def _put_on(model: PreTrainedModel, lora: LoraConfig, layers: Iterable[str]) -> Any:
+    """The model with a fresh adapter on these layers, as peft's own object around it."""
+    import peft
+
+    config = peft.LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.scaled_alpha,
+        lora_dropout=lora.dropout,
+        target_modules=sorted(layers),
+        task_type="CAUSAL_LM",
+    )
+    with warnings.catch_warnings():
+        # peft asks transformers by a name that is to go, and what else it warns of is looked at afterwards.
+        warnings.simplefilter("ignore")
+        return peft.get_peft_model(model, config, autocast_adapter_dtype=False)
+
+
+def _fitting_layers(model: PreTrainedModel, lora: LoraConfig) -> list[str]:
+    """Those of the `linear_layers` on which an adapter has its effect and no other; where all were asked for, a warning
+    says which are left out. Raises ConfigError where one that was named does not fit, or none does."""
+    layers = linear_layers(model, lora.target_modules)
+    unfit = _uncalled(model, layers)
+    kinds = {_kind(name) for name in layers} - unfit.keys()
+    if _objection(model, lora, [name for name in layers if _kind(name) in kinds]):
+        objections = {kind: _objection(model, lora, [name for name in layers if _kind(name) == kind]) for kind in kinds}
+        unfit |= {kind: reason for kind, reason in objections.items() if reason}
+    fitting = [name for name in layers if _kind(name) not in unfit]
+    reasons = "; ".join(f"{kind}: {reason}" for kind, reason in sorted(unfit.items()))
+    if unfit and (lora.target_modules or not fitting):
+        raise ConfigError(f"model.lora.target_modules: {reasons}; name others")
+    if unfit:
+        logger.warning("model.lora: these layers are not adapted: %s", reasons)
+    return fitting
+
+
 @torch.no_grad()
-def _called_layers(model: PreTrainedModel, names: tuple[str, ...]) -> list[str]:
-    """Of the `linear_layers`, those of a kind that the model calls: an adapter on others would have no effect."""
-    layers, called = linear_layers(model, names), set[str]()
+def _uncalled(model: PreTrainedModel, layers: Mapping[str, nn.Linear]) -> dict[str, str]:
+    """The kinds of layer that the model never calls, and what that means."""
+    called = set[str]()
     hooks = [
         layer.register_forward_hook(lambda *_, name=name: called.add(_kind(name))) for name, layer in layers.items()
     ]
@@ -180,13 +208,20 @@ def _called_layers(model: PreTrainedModel, names: tuple[str, ...]) -> list[str]:
     finally:
         for hook in hooks:
             hook.remove()
-    unused = sorted({_kind(name) for name in layers} - called)
-    if unused and names:
-        raise ConfigError(
-            f"model.lora.target_modules: {type(model).__name__} reads the weights of {unused[0]!r} past the layer, so "
-            "that an adapter there would have no effect; leave it out"
-        )
-    return [name for name in layers if _kind(name) in called]
+    reason = "the model reads its weights past the layer, so that an adapter there would have no effect"
+    return dict.fromkeys({_kind(name) for name in layers} - called, reason)
+
+
+def _objection(model: PreTrainedModel, lora: LoraConfig, layers: Sequence[str]) -> str | None:
+    """Why peft cannot adapt these layers of the model and nothing else of it; None where it can."""
+    tried = skeleton(model.config)
+    try:
+        _put_on(tried, lora, layers)
+    except ValueError as error:
+        return one_line(error)
+    adapted = {name.partition(".lora_")[0] for name, each in tried.named_parameters() if each.requires_grad}
+    # Of some mixtures of experts it takes such names for those of the experts' matrices, which stand in one tensor.
+    return None if adapted == {*layers} else "peft takes the name for another's in this architecture"
 
 
 def _fingerprint(model: nn.Module) -> str:

@@ -125,6 +125,29 @@ def test_a_part_that_only_some_methods_have() -> None:
     assert any(name.startswith("keys and values") for name in parts())
 
 
+def test_an_adapter_is_trained_in_the_models_place(capsys: pytest.CaptureFixture[str]) -> None:
+    model = dimensions(find_architecture(str(MODEL_PATH))[0])
+    config = load_config("tiny-hpt", {"model.lora.r": "4"})
+    options: dict[str, Any] = {"samples": True, "reference": True, "value_head": False, "compute_size": 2}
+    sizes = {part.name: part.size for part in memory(config, model, **options, adapter=1000)}
+    assert sizes["weights, float32"] == 4 * (model.parameters + 1000)
+    assert sizes["gradients, float32"] == sizes["AdamW's buffer"] == 4000
+    assert sizes["AdamW's two moments, float32"] == 8000
+    assert "weights of the reference model, float32" not in sizes
+    whole = {part.name: part.size for part in memory(config, model, **options)}
+    head = model.vocabulary * model.hidden
+    # The gradient of the output embedding, of a tied one twice, and a chunk's share of it in bfloat16.
+    assert whole["logits, the output embedding's gradient"] - sizes["logits"] == (4 * (1 + model.tied) + 2) * head
+
+    assert main(["train", "llama-3.1-8b-hpt", "--plan", "--model.lora.r", "16"]) == 0
+    output = capsys.readouterr().out
+    # r · (in + out) of q, k, v, o, gate, up and down, in 32 layers.
+    pairs = 2 * (4096 + 4096) + 2 * (4096 + 1024) + 3 * (4096 + 14336)
+    assert f"8,030,261,248 parameters; its adapter, of {32 * 16 * pairs:,}, is trained" in output
+    assert "0.50 GB a checkpoint" in output
+    assert "32.12 GB the final model" in output
+
+
 def test_the_model_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     original = AutoModelForCausalLM.from_config
@@ -146,6 +169,7 @@ def test_the_model_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--rollout.max_completion_length", "20000"], "make 20064 tokens; tiny takes 256"),
         (["--algorithm.name", "gropo"], "unknown algorithm 'gropo'; did you mean 'grpo'?"),
         (["--data.prompt_template", "boxd"], "no prompt template 'boxd'"),
+        (["--model.lora.r", "2", "--model.lora.target_modules", "v_prj"], "did you mean 'v_proj'?"),
     ],
 )
 @pytest.mark.usefixtures("offline")

@@ -83,6 +83,12 @@ def test_a_checkpoint_holds_the_adapter_alone(run: Path) -> None:
     assert sum(path.stat().st_size for path in (run / "checkpoint-4").iterdir()) < 500_000
 
 
+def test_an_adapter_alone_is_no_model(run: Path) -> None:
+    for folder in (run / "checkpoint-4", run / "final-adapter"):
+        with pytest.raises(ValueError, match=r"\A[^\n]* holds an adapter [^\n]*, final/ is the merged model\Z"):
+            load_policy(str(folder), device="cpu")
+
+
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # in peft's own loading
 def test_the_final_model_is_the_adapter_merged(run: Path) -> None:
     final = load_policy(str(run / "final"), device="cpu")

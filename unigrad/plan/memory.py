@@ -48,13 +48,10 @@ def memory(
     weights = model.parameters + added
     trained = weights if adapter is None else added
     generates = samples or bool(config.data.eval and config.train.eval_steps)
-    rows, length = cache_rows(config, samples=samples)
     tokens = micro_batch_tokens(config, samples=samples)
     frozen = adapter is not None
     checkpointing = config.model.gradient_checkpointing
-    head = model.vocabulary * model.hidden
     casts = model.matrices * compute_size if compute_size < FLOAT32 else 0
-    head_cast = head * compute_size if compute_size < FLOAT32 else 0
 
     parts = [
         Part("weights, float32", FLOAT32 * weights, PHASES),
@@ -80,21 +77,28 @@ def memory(
     if reference and not frozen:
         parts.insert(1, Part("weights of the reference model, float32", FLOAT32 * model.parameters, PHASES))
     if generates:
-        parts += [
-            Part(
-                f"keys and values, {rows} rows of {length:,}",
-                rows * length * key_value_size(model, compute_size),
-                ("sampling",),
-            ),
-            Part(
-                "a decoding step: logits, repeated keys and values",
-                head_cast + decoding_buffers(model, rows, length, compute_size),
-                ("sampling",),
-                estimate=True,
-            ),
-        ]
+        parts += _decoding(config, model, samples=samples, compute_size=compute_size)
     parts.append(Part("CUDA's context, rounding", CONTEXT, PHASES, estimate=True))
     return [part for part in parts if part.size]
+
+
+def _decoding(config: Config, model: Dimensions, *, samples: bool, compute_size: int) -> list[Part]:
+    """What sampling adds."""
+    rows, length = cache_rows(config, samples=samples)
+    head_cast = model.vocabulary * model.hidden * compute_size if compute_size < FLOAT32 else 0
+    return [
+        Part(
+            f"keys and values, {rows} rows of {length:,}",
+            rows * length * key_value_size(model, compute_size),
+            ("sampling",),
+        ),
+        Part(
+            "a decoding step: logits, repeated keys and values",
+            head_cast + decoding_buffers(model, rows, length, compute_size),
+            ("sampling",),
+            estimate=True,
+        ),
+    ]
 
 
 def peak(parts: list[Part], phase: Phase) -> int:

@@ -185,6 +185,11 @@ def model_source(name_or_path: str) -> dict[str, Any]:
     if path.is_dir():
         if (path / "config.json").is_file():
             return {"pretrained_model_name_or_path": str(path)}
+        if (path / "adapter_config.json").is_file():
+            raise ValueError(
+                f"{path} holds an adapter (adapter_config.json), not a model: merge it into its base model first; of a "
+                "run, final/ is the merged model"
+            )
         files = sorted(path.glob("*.gguf"))
         if len(files) > 1:
             raise ValueError(f"{path} holds several .gguf files; name one: {', '.join(file.name for file in files)}")

@@ -64,13 +64,13 @@ def test_a_recipe_may_stand_on_another(tmp_path: Path) -> None:
         ),
         (
             {"model.lora.r": "4", "model.lora.dropout": "0.1"},
-            "tiny-hpt: model.lora.dropout = 0.1: must be 0: with dropout the policy that is trained would not be the one "
-            "that sampled",
+            "tiny-hpt: model.lora.dropout = 0.1: must be 0: with dropout the policy that is trained would not be the "
+            "one that sampled",
         ),
         (
             {"model.lora.target_modules": "q_proj"},
-            "tiny-hpt: model.lora = {'target_modules': 'q_proj'}: alpha and target_modules are those of an adapter, and "
-            "without r there is none",
+            "tiny-hpt: model.lora = {'target_modules': 'q_proj'}: alpha and target_modules are those of an adapter, "
+            "and without r there is none",
         ),
         ({"model.lora.rank": "8"}, "unknown key 'model.lora.rank'; did you mean 'model.lora.r'?"),
         ({"train.max_stepz": "3"}, "unknown key 'train.max_stepz'; did you mean 'train.max_steps'?"),

@@ -1,7 +1,8 @@
 """Activations that a backward pass computes again instead of keeping: of norms and gated MLPs, all but what goes in.
 
 Neither costs a matrix product: a norm is elementwise, and of a gated MLP the product of its two halves alone is made
-again (where a LoRA adapter is on `down_proj` that layer's too, as the adapter keeps what it computes after it). Parameters, their names and what is saved stay as they are.
+again. (Where a LoRA adapter is on `down_proj`, that layer's product too, as the adapter keeps what it computes after
+it.) Parameters, their names and what is saved stay as they are.
 """
 
 from __future__ import annotations

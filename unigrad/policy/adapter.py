@@ -83,8 +83,10 @@ class Adapter:
         self.base_fingerprint = _fingerprint(model)
         """Of the weights that the adapter is put on."""
         with torch.random.fork_rng(devices=[]):
+            layers = _fitting_layers(model, lora)
+            # After what is drawn to try them, so that A depends on the seed and the layers alone.
             torch.manual_seed(seed)
-            self._peft = _put_on(model, lora, _fitting_layers(model, lora))
+            self._peft = _put_on(model, lora, layers)
         self._model = model
 
     @property

@@ -29,7 +29,10 @@ EVALUATE = (
     "evaluate", "tiny", "--suite", "tiny", "--limit", "3", "--samples", "2", "--max-completion-length", "12",
     "--out", "run",
 )  # fmt: skip
-COMPARE = ("compare", "tiny", "--methods", "sft,grpo", "--seeds", "1", "--jobs", "2", "--out", "run", *TRAIN)
+COMPARE = (
+    "compare", "tiny", "--methods", "sft,grpo", "--seeds", "1", "--jobs", "2", "--out", "run", *TRAIN,
+    "--data.max_demonstration_length", "100",
+)  # fmt: skip
 KILLED = -9
 
 

@@ -4,5 +4,6 @@ import signal
 
 import unigrad  # noqa: F401
 
-# Under nohup it would be ignored, which every process of a test would inherit, and a run heeds.
+# In the background, or under nohup, they would be ignored, which every process of a test would inherit.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)

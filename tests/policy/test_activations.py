@@ -98,9 +98,20 @@ class GatedNorm(nn.RMSNorm):
         return super().forward(hidden) * gate
 
 
+class FixedNorm(nn.Module):
+    """Its weight is no parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.ones(4))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden / hidden.norm()
+
+
 def test_what_follows_another_rule_stays() -> None:
-    model = nn.ModuleList([Doubled(), GatedNorm(4), nn.LayerNorm(4)])
+    model = nn.ModuleList([Doubled(), GatedNorm(4), FixedNorm(), nn.LayerNorm(4)])
     kinds = [type(each) for each in model]
     recompute(model)
-    assert [type(each) for each in model][:2] == kinds[:2]
-    assert type(model[2]) is not nn.LayerNorm
+    assert [type(each) for each in model][:3] == kinds[:3]
+    assert type(model[3]) is not nn.LayerNorm

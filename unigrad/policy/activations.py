@@ -39,7 +39,9 @@ def _changed(module: nn.Module) -> type[nn.Module] | None:
 @torch.no_grad()
 def _same(module: nn.Module, changed: type[nn.Module]) -> bool:
     """Whether the changed module computes what the module does; one of other arguments or another rule does not."""
-    weight = next(module.parameters())
+    weight = next(module.parameters(), None)
+    if weight is None:
+        return False
     width = weight.shape[-1]
     values = torch.linspace(-2, 3, _PROBE_TOKENS * width, device=weight.device, dtype=weight.dtype)
     kind, given = type(module), values.view(1, _PROBE_TOKENS, width)

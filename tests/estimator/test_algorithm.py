@@ -551,6 +551,13 @@ def test_a_parts_parameter_with_a_default_is_an_option_of_its_type() -> None:
     ]
 
 
+def test_the_dual_clip_stops_no_good_token() -> None:
+    """However little better than its group it is."""
+    logp, old, mask = torch.zeros(2, 1, dtype=f64), torch.full((2, 1), -1.0, dtype=f64), torch.ones(2, 1)
+    weights = algorithm("grpo", clip_high=10.0, dual_clip=2.0).weights(logp, old, column(0.5, -0.5), mask.bool())
+    assert_equal(weights, 0.5 * math.e, 0)
+
+
 def test_a_lower_bound_of_one_is_none() -> None:
     """A token that became unlikelier by any factor still trains, as with no bound at all."""
     logp, old = torch.full((1, 1), -30.0), torch.zeros(1, 1)

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -103,6 +104,8 @@ def _content(path: Path) -> Any:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         kept = [json.dumps({k: v for k, v in line.items() if not k.startswith("time/")}) for line in lines]
         return kept if path.name == "metrics.jsonl" or path.parent.name == "rollouts" else sorted(kept)
+    if path.name == "comparison.json":
+        return re.sub(r'"minutes": [^,\s]+', "", path.read_text(encoding="utf-8"))
     return None if path.suffix in (".log", ".png") else path.read_bytes()
 
 

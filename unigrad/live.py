@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import signal
 import sys
@@ -64,7 +65,7 @@ class LiveDisplay:
         self._name = name
         self._total = total
         self._bar: Progress | None = None
-        if console.is_terminal:
+        if _can_redraw(console):
             columns = (TextColumn(name), MofNCompleteColumn(), BarColumn(), *more_columns)
             self._bar = Progress(*columns, TextColumn("{task.fields[facts]}"), console=console)
             self._task = self._bar.add_task(name, total=total, completed=done, facts="")
@@ -88,6 +89,11 @@ class LiveDisplay:
             self._bar.update(self._task, completed=done, facts=facts)
         else:
             self.say(f"{self._name} {done}/{self._total}  {facts}")
+
+
+def _can_redraw(console: Console) -> bool:
+    """Whether what was shown can be replaced: on a terminal, and in a notebook that has widgets."""
+    return console.is_terminal or (console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None)
 
 
 def clock(seconds: float) -> str:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from unigrad.cli import plugins
 from unigrad.cli.parser import KEYS_FOLLOW, Parser, given
+from unigrad.compare.from_python import DEFAULT_FAMILY, DEFAULT_SEEDS, default_folder
 from unigrad.config import config_keys
 from unigrad.errors import ConfigError
 
-DEFAULT_FAMILY = "tiny"
 MOST_SEEDS, MOST_JOBS = 1000, 1024
 
 
@@ -34,7 +34,7 @@ def run(arguments: list[str]) -> int:
     warn_of_untested()
     from unigrad.compare.comparison import compare
 
-    folder = Path(out or f"runs/compare-{Path(recipe).stem}")
+    folder = Path(out) if out else default_folder(recipe)
     return compare(recipe, methods, range(first_seed, first_seed + seeds), folder, jobs, overrides)
 
 
@@ -63,7 +63,13 @@ def parser() -> Parser:
         help=f"a bundled recipe or a YAML path; its section `methods` says what changes under each ({DEFAULT_FAMILY})",
     )  # fmt: skip
     add("--methods", default=DEFAULT_SET, help="methods and sets of them, with commas (default: %(default)s)")
-    add("--seeds", type=int, default=3, metavar="K", help="seeds of each method, K of them (default: %(default)s)")
+    add(
+        "--seeds",
+        type=int,
+        default=DEFAULT_SEEDS,
+        metavar="K",
+        help="seeds of each method, K of them (default: %(default)s)",
+    )
     add("--first-seed", type=int, default=0, metavar="S", help="the first of them; search on others (default: 0)")
     add("--out", metavar="DIR", type=given, help="where runs and results go (default: runs/compare-RECIPE)")
     add("--jobs", type=int, metavar="N", help="runs at once (default: one a GPU; without one, one a core)")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 from unigrad.cli.parser import Parser, given_path
 from unigrad.errors import ConfigError
+from unigrad.report.from_python import DEFAULT_MEGABYTES, DEFAULT_PAGE
 
 
 def run(arguments: list[str]) -> int:
@@ -32,9 +32,10 @@ def parser() -> Parser:
         "runs", nargs="+", metavar="RUN", type=given_path,
         help="a run's folder, the folder of an `unigrad compare` (all its runs), or that of an `unigrad evaluate`",
     )  # fmt: skip
-    add("--out", metavar="FILE", type=given_path, default=Path("report.html"), help="the page (default: report.html)")
+    add("--out", metavar="FILE", type=given_path, default=DEFAULT_PAGE, help="the page (default: %(default)s)")
     add(
-        "--max-megabytes", metavar="N", type=float, default=20.0,
-        help="of rollouts in the page; where not all fit, steps and questions are left out evenly (default: 20)",
+        "--max-megabytes", metavar="N", type=float, default=DEFAULT_MEGABYTES,
+        help="of rollouts in the page; where not all fit, steps and questions are left out evenly "
+        "(default: %(default)g)",
     )  # fmt: skip
     return parser

@@ -7,13 +7,8 @@ from typing import Any
 
 from unigrad.cli import plugins
 from unigrad.cli.parser import KEYS_FOLLOW, Parser, add_key, given, in_words, template_lines
-from unigrad.config import Config, config_keys, load_config, recipe_families
-from unigrad.errors import ConfigError
-from unigrad.files import check_folder
-from unigrad.hybrid.recipe_methods import check_methods
-from unigrad.runs.folder import CONFIG_FILE
-
-DEFAULT_RECIPE = "tiny-hpt"
+from unigrad.config import config_keys, load_config, recipe_families
+from unigrad.train.configuration import DEFAULT_RECIPE, configuration
 
 
 def run(arguments: list[str]) -> int:
@@ -22,32 +17,17 @@ def run(arguments: list[str]) -> int:
     options = vars(parser(recipe if {"-h", "--help"} & set(arguments) else None).read(arguments, KEYS_FOLLOW))
     resume, recipe, dry_run = options.pop("resume"), options.pop("recipe"), options.pop("dry_run")
     plan = options.pop("plan")
-    if resume == "":
-        raise ConfigError("--resume '': give the folder of the run to go on with")
-    if resume and recipe:
-        raise ConfigError(f"--resume {resume} takes its configuration from the run; leave out the recipe {recipe!r}")
-    config = _resumed_config(resume, options) if resume else load_config(recipe or DEFAULT_RECIPE, options)
-    check_folder(
-        Path(resume or config.output_dir), f"--resume {resume}" if resume else f"output_dir {config.output_dir}"
-    )
-    if not resume:
-        check_methods(recipe or DEFAULT_RECIPE)
+    config = configuration(recipe, resume, options)
 
     from unigrad.versions import warn_of_untested
 
     warn_of_untested()
-    from unigrad import train
+    from unigrad.train.run import run as train
+    from unigrad.train.run import show_plan
 
     if plan:
-        return train.show_plan(config)
-    return train.run(config, resume=Path(resume) if resume else None, dry_run=dry_run)
-
-
-def _resumed_config(folder: str, overrides: dict[str, str]) -> Config:
-    path = Path(folder) / CONFIG_FILE
-    if not path.is_file():
-        raise ConfigError(f"--resume {folder}: no run there (it has no config.yaml)")
-    return load_config(str(path), overrides)
+        return show_plan(config)
+    return train(config, resume=Path(resume) if resume else None, dry_run=dry_run)
 
 
 def parser(shown_recipe: str | None = None) -> Parser:

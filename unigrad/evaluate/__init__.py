@@ -1,5 +1,7 @@
 """Measuring a policy: accuracy, pass@k, benchmarks. Nothing that this imports imports torch."""
 
+from unigrad.callable_package import callable_as
+from unigrad.evaluate import from_python
 from unigrad.evaluate.accuracy import accuracy
 from unigrad.evaluate.exclusive import Exclusive, ExclusiveSolves, exclusive_solves
 from unigrad.runs.metrics import Accuracy
@@ -15,3 +17,5 @@ __all__ = [
     "exclusive_solves",
     "pass_at_k",
 ]
+
+callable_as(__name__, from_python.evaluate)

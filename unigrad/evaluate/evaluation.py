@@ -76,32 +76,43 @@ def evaluate(
     rescore: bool = False,
     against: Path | None = None,
 ) -> int:
-    """Evaluate `model` on `suite` (names and paths, with commas). Returns the exit code (see `cli.main`).
+    """`measure`, for a command line: what goes wrong after the start is said. Returns the exit code (see `cli.main`).
 
-    Raises ConfigError on anything that is wrong with the input, before a completion is sampled.
+    Raises ConfigError as `measure` does.
     """
-    out = out or default_folder(model, suite)
     say = LiveConsole(stderr=True)
     try:
-        return _evaluate(model, requested(suite), protocol, out, data, rescore, against, say)
+        measure(model, suite, protocol, say, out=out, data=data, rescore=rescore, against=against)
     except KeyboardInterrupt:
         say.print("stopped; what is complete is kept, and the same command goes on", markup=False, soft_wrap=True)
         return 130
-    except OSError as error:
+    except (OSError, FloatingPointError) as error:
         say.print(f"unigrad: error: {one_line(error)}; the same command goes on", markup=False, soft_wrap=True)
         return 1
+    except MemoryError as error:
+        say.print(f"unigrad: error: {one_line(error)}", markup=False, soft_wrap=True)
+        return 1
+    return 0
 
 
-def _evaluate(
+def measure(
     model: str,
-    suites: Sequence[Suite],
+    suite: str,
     protocol: Protocol,
-    out: Path,
-    data: Path | None,
-    rescore: bool,
-    against: Path | None,
     say: Console,
-) -> int:
+    *,
+    out: Path | None = None,
+    data: Path | None = None,
+    rescore: bool = False,
+    against: Path | None = None,
+) -> Path:
+    """Evaluate `model` on `suite` (names and paths, with commas), and show it. Returns the evaluation's folder.
+
+    Raises ConfigError on anything that is wrong with the input, before a completion is sampled; later OSError,
+    FloatingPointError, and MemoryError where a GPU's runs out. What is complete is kept, and the same call goes on.
+    """
+    out = out or default_folder(model, suite)
+    suites = requested(suite)
     if protocol.prompt_template != AUTO:
         _check_template(protocol.prompt_template)
     before = files.read_settings(out)
@@ -131,9 +142,16 @@ def _evaluate(
             say.print(line, markup=False, soft_wrap=True)
         out.mkdir(parents=True, exist_ok=True)
         with files.locked(out):
-            if samplers and (code := _sample(out, settings, list(zip(tasks, samplers, strict=True)), protocol, say)):
-                return code
+            if samplers:
+                _sample(out, settings, list(zip(tasks, samplers, strict=True)), protocol, say)
             _finish(out, suites, settings, tasks)
+    _show(out, against)
+    say.print(f"written: {out / files.RESULTS_FILE}", markup=False, soft_wrap=True)
+    return out
+
+
+def _show(out: Path, against: Path | None) -> None:
+    """The tables of a finished evaluation; of its comparison with another also the file."""
     console = table_console()
     results = files.read_results(out, SHOWN)
     show(results, console)
@@ -144,8 +162,6 @@ def _evaluate(
         replace_json(
             out / f"against-{against.resolve().name}.json", {"against": str(against), "exclusive_solves": solves}
         )
-    say.print(f"written: {out / files.RESULTS_FILE}", markup=False, soft_wrap=True)
-    return 0
 
 
 def _completed(protocol: Protocol, model: str, sampled: Mapping[str, Any] | None) -> tuple[Protocol, str | None]:
@@ -254,8 +270,8 @@ def _sample(
     work: Sequence[tuple[Task, BenchmarkSampler]],
     protocol: Protocol,
     say: Console,
-) -> int:
-    """Sample what is missing. Returns an exit code, 0 where nothing is missing any more."""
+) -> None:
+    """Sample what is missing. Raises MemoryError where a GPU's runs out."""
     import torch
 
     # The settings first: by them a folder is known as an evaluation's, whenever this is killed.
@@ -264,18 +280,11 @@ def _sample(
     try:
         with Verifier(no_box=protocol.judged_by) as verifier:
             _sample_all(work, verifier, model_label(settings["model"]), say)
-    except torch.OutOfMemoryError:
-        say.print(
-            "unigrad: error: out of memory; give less of it to the cache with --max-concurrent-tokens, below "
-            f"{protocol.max_concurrent_tokens}, and, if some completions are there already, another --out",
-            markup=False, soft_wrap=True,
-        )  # fmt: skip
-        return 1
-    except FloatingPointError as error:
-        line = one_line(error)
-        say.print(f"unigrad: error: {line}; the same command goes on", markup=False, soft_wrap=True)
-        return 1
-    return 0
+    except torch.OutOfMemoryError as error:
+        raise MemoryError(
+            "out of memory; give less of it to the cache with --max-concurrent-tokens, below "
+            f"{protocol.max_concurrent_tokens}, and, if some completions are there already, another --out"
+        ) from error
 
 
 def _sample_all(work: Sequence[tuple[Task, BenchmarkSampler]], verifier: Verifier, label: str, say: Console) -> None:

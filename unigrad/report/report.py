@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from unigrad.errors import ConfigError, one_line
 from unigrad.files import check_folder, replace_text
 from unigrad.live import LiveConsole
@@ -16,12 +18,25 @@ SUFFIXES = (".html", ".htm")
 
 
 def report(paths: Sequence[Path], out: Path, max_megabytes: float) -> int:
-    """Report on these folders of runs, comparisons and evaluations. Returns the exit code (see `cli.main`).
+    """`make_report`, for a command line: what goes wrong with the writing is said. Returns the exit code (see
+    `cli.main`)."""
+    console = LiveConsole()
+    try:
+        make_report(paths, out, max_megabytes, console)
+    except OSError as error:
+        console.print(f"unigrad: error: {one_line(error)}", markup=False, soft_wrap=True)
+        return 1
+    return 0
+
+
+def make_report(paths: Sequence[Path], out: Path, max_megabytes: float, console: Console) -> None:
+    """Report on these folders of runs, comparisons and evaluations.
 
     The page goes to `out`, with at most `max_megabytes` of rollouts in it; the figures also as PNG and SVG into the
     folder of the same name without its ending.
 
-    Raises ConfigError on anything that is wrong with the input, before anything is written.
+    Raises ConfigError on anything that is wrong with the input, before anything is written, and OSError on what cannot
+    be written.
     """
     check_installed("report")
     if out.suffix.lower() not in SUFFIXES:
@@ -32,19 +47,13 @@ def report(paths: Sequence[Path], out: Path, max_megabytes: float) -> int:
     evaluations = find_evaluations(paths)
     evaluated = {evaluation.folder.resolve() for evaluation in evaluations}
     runs = find_runs([path for path in paths if path.resolve() not in evaluated])
-    console = LiveConsole()
     for run in runs:
         if not run.lines:
             console.print(f"{run.folder}: no metrics yet", markup=False, soft_wrap=True)
-    try:
-        _write(runs, evaluations, out, round(max_megabytes * 1e6))
-    except OSError as error:
-        console.print(f"unigrad: error: {one_line(error)}", markup=False, soft_wrap=True)
-        return 1
+    _write(runs, evaluations, out, round(max_megabytes * 1e6))
     console.print(
         f"written: {out} ({out.stat().st_size / 1e6:.1f} MB), {out.with_suffix('')}/", markup=False, soft_wrap=True
     )
-    return 0
 
 
 def _write(runs: Sequence[Run], evaluations: Sequence[Evaluation], out: Path, budget: int) -> None:

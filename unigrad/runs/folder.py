@@ -24,6 +24,8 @@ ROLLOUTS_FOLDER = "rollouts"
 TENSORBOARD_FOLDER = "tensorboard"
 VERDICTS_FILE = "verdicts.jsonl"
 WANDB_ID_FILE = "wandb-run-id"
+_DATA = "data"
+_INITIAL = "initial"
 _FINAL = "final"
 _FINAL_ADAPTER = "final-adapter"
 _INPUTS = TypeAdapter(dict[str, str])
@@ -34,6 +36,16 @@ _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 def is_started(run: Path) -> bool:
     """Whether the folder holds a run, finished or not."""
     return (run / CONFIG_FILE).is_file()
+
+
+def problems_file(run: Path, name: str) -> Path:
+    """Where problems go that were handed over from Python."""
+    return run / _DATA / f"{name}.jsonl"
+
+
+def initial_model(run: Path) -> Path:
+    """Where a model goes that was handed over from Python, as it was then."""
+    return run / _INITIAL
 
 
 def final_model(run: Path) -> Path:

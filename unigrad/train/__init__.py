@@ -1,5 +1,9 @@
-"""Training: Algorithm 1 as a loop that can be stopped and resumed at any step."""
+"""Training: Algorithm 1 as a loop that can be stopped and resumed at any step.
 
-from unigrad.train.run import run, show_plan
+Nothing that this imports imports torch.
+"""
 
-__all__ = ["run", "show_plan"]
+from unigrad.callable_package import callable_as
+from unigrad.train import from_python
+
+callable_as(__name__, from_python.train)

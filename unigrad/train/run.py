@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -14,7 +15,7 @@ from unigrad.errors import ConfigError, RewardError, UserCodeError, one_line
 from unigrad.live import LiveConsole
 from unigrad.machine import limit_threads, threads_in_words
 from unigrad.plan import plan_lines
-from unigrad.policy import find_architecture
+from unigrad.policy import Policy, find_architecture
 from unigrad.policy.transformers_api import hide_progress_bars
 from unigrad.runs.checkpoints import set_aside
 from unigrad.runs.folder import (
@@ -36,24 +37,38 @@ from unigrad.verify.kept import KeptVerdicts
 from unigrad.versions import changed
 
 
-def run(config: Config, *, resume: Path | None = None, dry_run: bool = False) -> int:
-    """Train as `config` says, or go on with the run at `resume`. Returns the exit code (see `cli.main`).
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A policy after its run, or after as much of it as there was until `stopped_by`, a signal, stopped it."""
 
-    Raises ConfigError on anything that is wrong with the input, before the run's folder is touched.
+    policy: Policy
+    stopped_by: int | None
+
+
+def run(config: Config, *, resume: Path | None = None, dry_run: bool = False) -> int:
+    """`train`, for a command line: what goes wrong after the start is said. Returns the exit code (see `cli.main`).
+
+    Raises ConfigError as `train` does.
     """
     console = LiveConsole()
+    try:
+        trained = train(config, console, resume=resume, dry_run=dry_run)
+    except (OSError, FloatingPointError, RewardError) as error:
+        advice = last_good(resume or Path(config.output_dir))
+        console.print(f"unigrad: error: {one_line(error)}; {advice}", markup=False, soft_wrap=True)
+        return 1
+    return 128 + trained.stopped_by if trained and trained.stopped_by else 0
+
+
+def train(config: Config, console: Console, *, resume: Path | None = None, dry_run: bool = False) -> Trained | None:
+    """Train as `config` says, or go on with the run at `resume`. Returns None where a `dry_run` found nothing wrong.
+
+    Raises ConfigError on anything that is wrong with the input, before the run's folder is touched; whatever ends the
+    run later is raised too, OSError (a disk that is full), FloatingPointError, RewardError and UserCodeError.
+    """
     # Its bars over the shards of each checkpoint would tear ours apart.
     hide_progress_bars()
     folder = resume or Path(config.output_dir)
-    try:
-        return _run(config, folder, resume is not None, dry_run, console)
-    # Also what the records raise as they are closed: a disk that is full is so still.
-    except (OSError, FloatingPointError, RewardError) as error:
-        console.print(f"unigrad: error: {one_line(error)}; {last_good(folder)}", markup=False, soft_wrap=True)
-        return 1
-
-
-def _run(config: Config, folder: Path, resume: bool, dry_run: bool, console: Console) -> int:
     with ExitStack() as stack:
         if resume:
             stack.enter_context(claimed(folder))
@@ -79,7 +94,7 @@ def _run(config: Config, folder: Path, resume: bool, dry_run: bool, console: Con
             console.print(f"{line}: the run may go on with other roundings", markup=False, soft_wrap=True)
         if dry_run:
             console.print("dry run: everything checks; nothing was written", markup=False)
-            return 0
+            return None
         if not resume:
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(claimed(folder))
@@ -118,7 +133,7 @@ def show_plan(config: Config) -> int:
     return 0
 
 
-def _train(config: Config, loop: Loop, claim: Claim, kept: KeptVerdicts, stack: ExitStack, console: Console) -> int:
+def _train(config: Config, loop: Loop, claim: Claim, kept: KeptVerdicts, stack: ExitStack, console: Console) -> Trained:
     folder, last_step = loop.run, claim.step
     wandb = WandbRun(folder, config) if config.train.wandb else None
     write_origin(folder, config)
@@ -132,9 +147,9 @@ def _train(config: Config, loop: Loop, claim: Claim, kept: KeptVerdicts, stack: 
     stopped_by = loop.go(records, display)
     if stopped_by is None:
         display.say(f"done: the trained model is in {final_model(folder)}{_best(config, folder)}")
-        return 0
-    display.say(f"stopped and saved; go on with: unigrad train --resume {folder}")
-    return 128 + stopped_by
+    else:
+        display.say(f"stopped and saved; go on with: unigrad train --resume {folder}")
+    return Trained(loop.step.policy, stopped_by)
 
 
 def _best(config: Config, folder: Path) -> str:

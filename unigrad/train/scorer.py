@@ -18,9 +18,7 @@ from unigrad.verify import (
     load_reward_function,
 )
 from unigrad.verify.kept import KeptVerdicts
-
-VERIFIER = "verify"
-"""Among verify.reward_functions."""
+from unigrad.verify.rewards import VERIFIER
 
 
 def build_scorer(

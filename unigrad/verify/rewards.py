@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import reprlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, SupportsFloat
 
@@ -14,12 +15,46 @@ from unigrad.verify.awaiting import awaited
 
 RewardFunction = Callable[..., Any]
 
+VERIFIER = "verify"
+"""The verifier's name among `verify.reward_functions`."""
+FROM_PYTHON = "python:"
+"""What the name of a function begins with that no other process can import, such as a notebook's."""
+_handed_over: dict[str, RewardFunction] = {}
+
+
+def hand_over(functions: Sequence[RewardFunction]) -> list[str]:
+    """A name for each function, which `load_reward_function` knows: where it can be imported from, else a name of this
+    process alone."""
+    names: list[str] = []
+    for function in functions:
+        name = _importable(function)
+        if name is None:
+            own = f"{FROM_PYTHON}{function_name(function)}"
+            twins = sum(each.partition("-")[0] == own for each in names)
+            name = f"{own}-{twins + 1}" if twins else own
+            _handed_over[name] = function
+        names.append(name)
+    return names
+
+
+def _importable(function: RewardFunction) -> str | None:
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
+    found = getattr(sys.modules.get(str(module)), name, None)
+    return f"{module}.{name}" if found is function and module != "__main__" else None
+
 
 def load_reward_function(dotted_path: str) -> RewardFunction:
     """The function at "package.module.function" or "package.module:function"; modules of the current folder count.
 
     Raises ValueError on a path that leads to no function, and UserCodeError for whatever the module raises.
     """
+    if dotted_path.startswith(FROM_PYTHON):
+        if dotted_path not in _handed_over:
+            raise ValueError(
+                f"reward function {dotted_path!r} was handed over from Python; go on there, with "
+                "unigrad.train(resume=…, reward=…)"
+            )
+        return _handed_over[dotted_path]
     module_name, _, name = dotted_path.replace(":", ".").rpartition(".")
     if not module_name or not name:
         raise ValueError(f"reward function {dotted_path!r}: expected 'package.module.function'")

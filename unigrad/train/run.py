@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from unigrad.config import Config
@@ -12,15 +14,17 @@ from unigrad.data import prompt_template
 from unigrad.data.tiny import model_source
 from unigrad.errors import ConfigError, RewardError, UserCodeError, one_line
 from unigrad.live import LiveConsole
-from unigrad.machine import limit_threads, threads_in_words
+from unigrad.machine import launched, limit_threads, threads_in_words
 from unigrad.plan import plan_lines
 from unigrad.policy import find_architecture
+from unigrad.policy.loading import choose_device
 from unigrad.policy.transformers_api import hide_progress_bars
 from unigrad.runs.checkpoints import set_aside
 from unigrad.runs.folder import (
     VERDICTS_FILE,
     checkpoint,
     final_model,
+    is_started,
     read_environment,
     write_inputs,
     write_origin,
@@ -34,30 +38,57 @@ from unigrad.train.loop import Loop
 from unigrad.train.progress import Display
 from unigrad.verify.kept import KeptVerdicts
 from unigrad.versions import changed
+from unigrad.world import World, is_of_another_rank, joined, speaks_first
 
 
 def run(config: Config, *, resume: Path | None = None, dry_run: bool = False) -> int:
     """Train as `config` says, or go on with the run at `resume`. Returns the exit code (see `cli.main`).
 
+    Where torchrun starts the ranks again, they go on with the run that they had begun.
+
     Raises ConfigError on anything that is wrong with the input, before the run's folder is touched.
     """
-    console = LiveConsole()
     # Its bars over the shards of each checkpoint would tear ours apart.
     hide_progress_bars()
     folder = resume or Path(config.output_dir)
     try:
-        return _run(config, folder, resume is not None, dry_run, console)
+        with joined(lambda: _device(config), config.ranks.timeout_seconds) as world:
+            return _run(config, folder, resume is not None, dry_run, world)
     # Also what the records raise as they are closed: a disk that is full is so still.
     except (OSError, FloatingPointError, RewardError) as error:
-        console.print(f"unigrad: error: {one_line(error)}; {last_good(folder)}", markup=False, soft_wrap=True)
-        return 1
+        return _failed(one_line(error), folder)
+    except RuntimeError as error:
+        if not is_of_another_rank(error):
+            raise
+        waited = f"ranks.timeout_seconds = {config.ranks.timeout_seconds:g}"
+        return _failed(f"another rank is gone, or was silent for longer than {waited}", folder)
 
 
-def _run(config: Config, folder: Path, resume: bool, dry_run: bool, console: Console) -> int:
+def _failed(why: str, folder: Path) -> int:
+    """The exit code, once one of the ranks has said it."""
+    if speaks_first():
+        LiveConsole().print(f"unigrad: error: {why}; {last_good(folder)}", markup=False, soft_wrap=True)
+    return 1
+
+
+def _device(config: Config) -> torch.device:
+    try:
+        return choose_device(config.model.device)
+    except ValueError as error:
+        raise ConfigError(one_line(error)) from error
+
+
+def _run(config: Config, folder: Path, resume: bool, dry_run: bool, world: World) -> int:
+    console = LiveConsole()
+    if not world.is_first:
+        console.quiet = True
+        logging.getLogger("unigrad").setLevel(logging.ERROR)
+    if launched().restarts and not resume:
+        resume = world.from_first(lambda: is_started(folder))
     with ExitStack() as stack:
-        if resume:
+        if resume and world.is_first:
             stack.enter_context(claimed(folder))
-        claim = resume_point(config, folder) if resume else fresh(config, folder)
+        claim = world.from_first(lambda: resume_point(config, folder) if resume else fresh(config, folder))
         resumed = claim.checkpoint
         for line in claim.notes:
             console.print(line, markup=False, soft_wrap=True)
@@ -68,7 +99,7 @@ def _run(config: Config, folder: Path, resume: bool, dry_run: bool, console: Con
         try:
             if resume:
                 kept.read(folder / VERDICTS_FILE)
-            loop = Build(config, folder, resumed, kept, console, stack).loop()
+            loop = Build(config, folder, resumed, kept, console, stack, world).loop()
             moved = changed(read_environment(resumed)) if resumed else []
         except (ValueError, OSError) as error:
             advice = f"; {without(folder, resumed)}" if resumed and str(resumed) in str(error) else ""
@@ -81,10 +112,7 @@ def _run(config: Config, folder: Path, resume: bool, dry_run: bool, console: Con
             console.print("dry run: everything checks; nothing was written", markup=False)
             return 0
         if not resume:
-            folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(claimed(folder))
-            # Another process may have begun while the pieces of this one were built.
-            fresh(config, folder)
+            world.from_first(lambda: _claim_fresh(config, folder, stack))
         try:
             return _train(config, loop, claim, kept, stack, console)
         except (OSError, FloatingPointError, RewardError):
@@ -94,6 +122,13 @@ def _run(config: Config, folder: Path, resume: bool, dry_run: bool, console: Con
             shown = error.__cause__ if isinstance(error, UserCodeError) and error.__cause__ else error
             shown.add_note(last_good(folder))
             raise
+
+
+def _claim_fresh(config: Config, folder: Path, stack: ExitStack) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    stack.enter_context(claimed(folder))
+    # Another process may have begun while the pieces of this one were built.
+    fresh(config, folder)
 
 
 def show_plan(config: Config) -> int:
@@ -120,14 +155,9 @@ def show_plan(config: Config) -> int:
 
 def _train(config: Config, loop: Loop, claim: Claim, kept: KeptVerdicts, stack: ExitStack, console: Console) -> int:
     folder, last_step = loop.run, claim.step
-    wandb = WandbRun(folder, config) if config.train.wandb else None
-    write_origin(folder, config)
-    write_inputs(folder, loop.inputs)
-    set_aside(folder, after=last_step)
-    kept.write_to(folder / VERDICTS_FILE)
-    first_step = last_step + 1 if last_step else 0
-    records = Records(folder, first_step, config.train.tensorboard, wandb)
-    stack.callback(records.close)
+    records = _records(config, loop, claim, kept) if loop.world.is_first else None
+    if records is not None:
+        stack.callback(records.close)
     display = stack.enter_context(Display(console, config.train.max_steps, last_step + 1))
     stopped_by = loop.go(records, display)
     if stopped_by is None:
@@ -135,6 +165,18 @@ def _train(config: Config, loop: Loop, claim: Claim, kept: KeptVerdicts, stack: 
         return 0
     display.say(f"stopped and saved; go on with: unigrad train --resume {folder}")
     return 128 + stopped_by
+
+
+def _records(config: Config, loop: Loop, claim: Claim, kept: KeptVerdicts) -> Records:
+    """What the run writes into its folder, which is ready from now on."""
+    folder = loop.run
+    wandb = WandbRun(folder, config) if config.train.wandb else None
+    write_origin(folder, config)
+    write_inputs(folder, loop.inputs)
+    set_aside(folder, after=claim.step)
+    kept.write_to(folder / VERDICTS_FILE)
+    first_step = claim.step + 1 if claim.step else 0
+    return Records(folder, first_step, config.train.tensorboard, wandb)
 
 
 def _best(config: Config, folder: Path) -> str:
@@ -159,8 +201,19 @@ def _summary(config: Config, loop: Loop) -> list[str]:
     epochs = train.max_steps * questions / loop.step.questions.an_epoch
     return [
         f"model: {config.model.name_or_path}, {parameters / 1e6:,.1f}M parameters{trained} "
-        f"on {loop.step.policy.device}, {threads_in_words()}",
+        f"on {loop.step.policy.device}, {threads_in_words()}{_ranks(loop)}",
         f"method: {config.method.name}, {', then '.join(stages)}",
         f"a step: {questions} questions, {questions * rollouts} completions, {updates} update{'s' * (updates > 1)}; "
         f"{train.max_steps} steps: {train.max_steps * questions:,} questions, {epochs:.1f} epochs",
     ]
+
+
+def _ranks(loop: Loop) -> str:
+    """How many train together, in words; nothing of one."""
+    size, questions = loop.world.size, loop.step.config.train.questions_per_step
+    if size == 1:
+        return ""
+    words = f"; {size} ranks, each with {'a part' if loop.step.policy.is_sharded else 'all'} of the weights"
+    if size > questions and any(stage.samples for stage in loop.stages):
+        words += f"; WARNING: {size - questions} of them sample nothing, as a step has {questions} questions"
+    return words

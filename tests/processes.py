@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-_FORKED = multiprocessing.get_context("forkserver")
-_FORKED.set_forkserver_preload(["unigrad.train.run"])
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(["unigrad.train.run"])
 
 
 def start(arguments: Sequence[str], output: Path, largest_file: int = resource.RLIM_INFINITY) -> ForkServerProcess:
@@ -20,7 +20,7 @@ def start(arguments: Sequence[str], output: Path, largest_file: int = resource.R
 
     largest_file: in bytes; a file that may not grow stands in for a disk that is full.
     """
-    process = _FORKED.Process(target=_run, args=(list(arguments), output, largest_file))
+    process = FORKED.Process(target=_run, args=(list(arguments), output, largest_file))
     process.start()
     return process
 

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path("/")
@@ -15,6 +16,30 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 FEWEST_WORKERS, MOST_WORKERS = 2, 8
 LATE = "torch" in sys.modules and "OMP_WAIT_POLICY" not in os.environ
 """Whether torch was loaded before OpenMP could be told how to wait (see `unigrad/__init__.py`, which imports this)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """This process as one of `size` that train together, `local_size` of them on this machine; ranks count from 0.
+
+    restarts: how often all were started again, as one was lost.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+    restarts: int = 0
+
+
+def launched() -> Launched:
+    """What torchrun says by its variables; without them a process is alone."""
+    rank, size = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
+    if rank is None or size is None:
+        return Launched()
+    local_rank, local_size = os.environ.get("LOCAL_RANK", rank), os.environ.get("LOCAL_WORLD_SIZE", size)
+    restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return Launched(int(rank), int(size), int(local_rank), int(local_size), int(restarts))
 
 
 def cores() -> int:
@@ -65,16 +90,16 @@ def verifier_workers() -> int:
 
     They work while the policy decodes, in bursts; one slow check must not hold up the others.
     """
-    return min(max(asked_threads() or cores(), FEWEST_WORKERS), MOST_WORKERS)
+    return min(max(asked_threads() or threads_of_each(launched().local_size), FEWEST_WORKERS), MOST_WORKERS)
 
 
 def limit_threads() -> None:
-    """No more threads of torch than `cores`, unless the user asks for a number: torch knows of no quota, and on some
-    machines takes both hyperthreads of a core, which share its arithmetic."""
+    """No more threads of torch than this rank's share of `cores`, unless the user asks for a number: torch knows of no
+    quota, and on some machines takes both hyperthreads of a core, which share its arithmetic."""
     import torch
 
     if not any(os.environ.get(name) for name in THREADS):
-        torch.set_num_threads(min(torch.get_num_threads(), cores()))
+        torch.set_num_threads(min(torch.get_num_threads(), threads_of_each(launched().local_size)))
 
 
 def threads_in_words() -> str:

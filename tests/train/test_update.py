@@ -31,14 +31,15 @@ def policy() -> Policy:
     return make_policy()
 
 
-def make_policy() -> Policy:
+def make_policy(tied: bool = True, gradient_checkpointing: bool = False) -> Policy:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=VOCABULARY, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, max_position_embeddings=64, tie_word_embeddings=True,
+        num_key_value_heads=1, max_position_embeddings=64, tie_word_embeddings=tied,
     )  # fmt: skip
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, unk_token="a")))
-    return Policy(LlamaForCausalLM(config).double(), tokenizer)
+    model = LlamaForCausalLM(config).double()
+    return Policy(model, tokenizer, gradient_checkpointing=gradient_checkpointing)
 
 
 def trajectory(generator: torch.Generator, prompt: int, length: int, reward: float, rollout: bool) -> Trajectory:

@@ -26,6 +26,9 @@ RESUMABLE_CHANGES = (
     "train.tensorboard",
     "train.wandb",
     "train.save_token_logprobs",
+    "ranks.sharded",
+    "ranks.cpu_offload",
+    "ranks.timeout_seconds",
 )
 """Keys that change nothing in the weights: a resumed run may set them anew, and a report takes no notice of them."""
 

@@ -238,6 +238,23 @@ class TrainConfig(Section):
     """Write each token's text and log-prob into the rollout files, for `unigrad report`; about 13 bytes a token"""
 
 
+class RanksConfig(Section):
+    """Of a run that several processes train together (torchrun, Ray); of one process none of it counts."""
+
+    sharded: bool = True
+    """Each rank keeps a part of the weights, gradients and moments (FSDP2); false: each keeps all, for small models"""
+    cpu_offload: bool = False
+    """What is sharded lies in main memory while it is not used: less GPU memory, more time"""
+    timeout_seconds: Annotated[float, Field(gt=0)] = 1800.0
+    """So long a rank waits for the others before the run ends: more than their rollouts may differ by"""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.cpu_offload and not self.sharded:
+            raise ValueError("cpu_offload is of sharded weights, and sharded is false")
+        return self
+
+
 class EvalConfig(Section):
     """How held-out problems and benchmarks are sampled; the defaults are the paper's protocol (§4.1)."""
 
@@ -270,6 +287,7 @@ class Config(Section):
     algorithm: AlgorithmConfig = AlgorithmConfig()
     value: ValueConfig = ValueConfig()
     train: TrainConfig = TrainConfig()
+    ranks: RanksConfig = RanksConfig()
     eval: EvalConfig = EvalConfig()
 
     @field_validator("plugins", mode="before")

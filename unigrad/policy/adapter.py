@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from unigrad.config import LoraConfig
 from unigrad.errors import ConfigError, nearest, one_line
 from unigrad.policy.architecture import skeleton
+from unigrad.policy.sharding import in_parts_of
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 """As peft names it."""
@@ -118,7 +119,7 @@ class Adapter:
             raise ValueError(f"{file} is not this run's: its tensors are not those of model.lora on this model")
         with torch.no_grad():
             for name, tensor in own.items():
-                tensor.copy_(found[name])
+                tensor.copy_(in_parts_of(tensor, found[name]))
 
     def merged_state(self) -> dict[str, Tensor]:
         """The state of the model as it was before the adapter, by its names, with W + (α/r)·B·A for each W."""

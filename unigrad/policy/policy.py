@@ -6,8 +6,8 @@ hidden size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from unigrad.policy.adapter import Adapter
 from unigrad.policy.head import logit_transform
 from unigrad.policy.logprobs import token_logprobs
 from unigrad.policy.saving import save_pretrained
+from unigrad.policy.sharding import Twin
 from unigrad.policy.value_head import ValueHead
 
 END = "the end of a completion"
@@ -50,6 +51,7 @@ class Policy(nn.Module):
 
     The weights are the optimizer's; `compute_dtype` is what the forward pass computes in, `costs` what decides how its
     micro-batches are laid out, `logit_transform` what the model does to its logits after the output embedding.
+    `sharded_on`: the device that a sharded policy computes on.
     The model is in eval mode, so that the same weights are the same function in rollouts and in training.
 
     Raises:
@@ -73,6 +75,8 @@ class Policy(nn.Module):
         self.compute_dtype = compute_dtype
         self.gradient_checkpointing = gradient_checkpointing
         self.costs = Costs()
+        self.sharded_on: torch.device | None = None
+        self.twin: Twin | None = None
         self.logit_transform = logit_transform(model.config)
         transformers_api.keep_attention_caps(model)
         if gradient_checkpointing:
@@ -84,8 +88,24 @@ class Policy(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        device: torch.device = self.model.device
+        """Where it computes."""
+        device: torch.device = self.sharded_on or self.model.device
         return device
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each rank holds only a part of the weights; see `sharding`."""
+        return self.sharded_on is not None
+
+    @contextmanager
+    def whole(self) -> Iterator[Policy]:
+        """Inside, a policy of the same weights, all of them in one piece: for a sharded one, which every rank must
+        enter, another object with copies, for any other itself."""
+        if self.twin is None:
+            yield self
+        else:
+            with self.twin.filled() as plain:
+                yield plain
 
     @property
     def dtype(self) -> torch.dtype:

@@ -130,6 +130,13 @@ def trunk(model: PreTrainedModel) -> nn.Module:
     return base if base is not model else getattr(model, "model", base)
 
 
+def blocks(model: PreTrainedModel) -> list[nn.Module]:
+    """The layers of its trunk, one after another; none where they are not to be found."""
+    count = getattr(text_config(model.config), "num_hidden_layers", None)
+    lists = (each for each in trunk(model).modules() if isinstance(each, nn.ModuleList))
+    return list(next((each for each in lists if len(each) == count), []))
+
+
 def is_stateful(model: PreTrainedModel) -> bool:
     """Whether it folds earlier tokens into a state, which cannot be cut at a position."""
     return bool(model._is_stateful)

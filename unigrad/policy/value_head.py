@@ -22,7 +22,8 @@ class ValueHead(nn.Module):
         """f[N,D] -> f[N], in float32 or higher."""
         weight = self.linear.weight
         values: Tensor = self.linear(hidden_ND.to(weight.dtype))[:, 0]
-        return values
+        # No view: on one, the hooks of a sharded policy could be lost.
+        return values.clone()
 
 
 def clipped_value_loss(values: Tensor, rollout_values: Tensor, returns: Tensor, clip: float) -> Tensor:

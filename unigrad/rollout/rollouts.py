@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -12,6 +12,9 @@ from unigrad.data import PreparedProblem
 from unigrad.rollout.engine import Completion, Engine, Prompt
 from unigrad.rollout.sampling import Sampling
 from unigrad.types import Attempt, Scorer, Trajectory
+from unigrad.world import World
+
+ALONE = World()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +74,40 @@ def roll_out(
     sampling: Sampling,
     seed: int,
     on_sampled: Callable[[Sampled], None] | None = None,
+    world: World = ALONE,
 ) -> Rollouts:
-    """`sampling.num_generations` scored completions of each problem.
+    """`sampling.num_generations` scored completions of each problem; each rank of `world` makes those of its share, and
+    all get all of them.
 
     A problem that stands in `problems` again (a step that straddles two epochs) gets random numbers of its own.
-    `on_sampled` is told of each completion as soon as it has ended.
+    `on_sampled` is told of each of this rank's completions as soon as it has ended.
     """
-    start = time.perf_counter()
+    keys = list(enumerate(_keys(problems)))
+    prompts = {key: place for place, key in world.share(keys)}
+    mine = _roll_out(engine, scorer, problems, prompts, sampling, seed, on_sampled)
+    return Rollouts.of_all(world.gather([mine]))
+
+
+def _keys(problems: Sequence[PreparedProblem]) -> Iterator[str]:
+    """A name for each place, by which its random numbers are drawn."""
     met: Counter[str] = Counter()
-    prompts: dict[str, int] = {}
-    for place, prepared in enumerate(problems):
+    for prepared in problems:
         key = prepared.problem.id
-        prompts[f"{key}#{met[key]}" if met[key] else key] = place
+        yield f"{key}#{met[key]}" if met[key] else key
         met[key] += 1
+
+
+def _roll_out(
+    engine: Engine,
+    scorer: Scorer,
+    problems: Sequence[PreparedProblem],
+    prompts: Mapping[str, int],
+    sampling: Sampling,
+    seed: int,
+    on_sampled: Callable[[Sampled], None] | None,
+) -> Rollouts:
+    """Of those problems whose places `prompts` has, by their keys, in its order."""
+    start = time.perf_counter()
     ended: dict[tuple[int, int], Sampled] = {}
 
     def begin_scoring(prompt: Prompt, index: int, completion: Completion) -> None:
@@ -99,7 +123,7 @@ def roll_out(
     engine.generate(asked, sampling, seed, begin_scoring)
     all_sampled = time.perf_counter()
     in_order = [ended[key] for key in sorted(ended)]
-    trajectories: list[list[Trajectory]] = [[] for _ in problems]
+    trajectories: dict[int, list[Trajectory]] = {place: [] for place in prompts.values()}
     for each, score in zip(in_order, scorer.finish([each.started for each in in_order]), strict=True):
         trajectories[each.problem].append(
             Trajectory(
@@ -116,7 +140,7 @@ def roll_out(
     entropies = [value for each in in_order for value in each.completion.entropies]
     cut = [value for each in in_order for value in each.completion.cut_masses]
     return Rollouts(
-        [tuple(group) for group in trajectories],
+        [tuple(group) for group in trajectories.values()],
         entropy=sum(entropies) / max(len(entropies), 1),
         sampling_seconds=all_sampled - start,
         scoring_seconds=time.perf_counter() - all_sampled,

@@ -35,7 +35,7 @@ def write_atomically(target: Path, write: Callable[[Path], None], expected_bytes
     """
     if target.exists() and not target.is_dir():
         raise FileExistsError(f"{target} is a file, where a folder is to be saved")
-    temporary = target.with_name(f".{target.name}.partial")
+    temporary = partial(target)
     _remove(temporary)
     free = shutil.disk_usage(target.parent).free
     if free < expected_bytes:
@@ -62,6 +62,11 @@ def write_atomically(target: Path, write: Callable[[Path], None], expected_bytes
         if is_disk_full(error):
             raise NoSpace(f"no space left while saving {target}: {error}") from error
         raise
+
+
+def partial(target: Path) -> Path:
+    """Where `write_atomically` gathers what is to be at `target`."""
+    return target.with_name(f".{target.name}.partial")
 
 
 def _remove(path: Path) -> None:

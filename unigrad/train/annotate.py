@@ -7,8 +7,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from unigrad.batch import Sequences, laid_out
+from unigrad.batch import Sequences
 from unigrad.policy import Policy, TokenStatistics
+from unigrad.train.shares import share_of
+from unigrad.world import World
+
+ALONE = World()
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,7 @@ class Annotator:
     reference: Policy | None
     own_logprobs: bool
     tokens_per_micro_batch: int
+    world: World = ALONE
 
     def __call__(self, sequences: Sequences) -> Sequences:
         """The same trajectories, with what the policy and the reference say of them now."""
@@ -39,14 +44,18 @@ class Annotator:
         return sequences
 
     def _forward(self, policy: Policy, sequences: Sequences) -> tuple[Tensor, Tensor | None]:
-        """Log-probs and values of the trajectories' completion tokens, on the CPU."""
+        """Log-probs and values of the trajectories' completion tokens, on the CPU; each rank computes its share."""
         logp_M = torch.zeros_like(sequences.rollout_logp_M)
         values_M = None if policy.value_head is None else torch.zeros_like(logp_M)
-        for batch in laid_out(sequences, range(len(sequences)), self.tokens_per_micro_batch, policy.costs):
-            here_M = sequences.completion_tokens(batch.indices_P)
+        everything = list(range(len(sequences)))
+        mine = share_of(policy, sequences, everything, self.tokens_per_micro_batch, self.world)
+        for number, batch in enumerate((*mine.batches, *mine.idle)):
             with torch.no_grad():
                 statistics: TokenStatistics = policy(batch.to(policy.device, policy.dtype))
+            if number >= len(mine.batches):
+                continue
+            here_M = sequences.completion_tokens(batch.indices_P)
             logp_M[here_M] = statistics.logp_M.cpu().to(logp_M.dtype)
             if values_M is not None and statistics.values_M is not None:
                 values_M[here_M] = statistics.values_M.cpu().to(values_M.dtype)
-        return logp_M, values_M
+        return self.world.sum(logp_M), None if values_M is None else self.world.sum(values_M)

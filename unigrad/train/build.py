@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from transformers import PreTrainedConfig
 
@@ -18,8 +19,10 @@ from unigrad.hybrid import Objective, Term
 from unigrad.plan import longest_row
 from unigrad.policy import END, Policy, load_policy, transformers_api
 from unigrad.policy.adapter import check_installed
+from unigrad.policy.sharding import shard_, sharded
 from unigrad.rollout import Engine, Sampling
 from unigrad.rollout.engines import chosen_name, emulates_bfloat16, engine_of, is_exact
+from unigrad.rollout.sharded_engine import ShardedEngine
 from unigrad.runs.checkpoints import Position
 from unigrad.train.annotate import Annotator
 from unigrad.train.checkpoint import load_state
@@ -34,14 +37,16 @@ from unigrad.train.scorer import build_scorer
 from unigrad.train.step import Step, mixed_seed
 from unigrad.types import Problem, Scorer, TrainerState
 from unigrad.verify.kept import KeptVerdicts
-from unigrad.world import current_world
+from unigrad.world import World
+
+ALONE = World()
 
 
 @dataclass(frozen=True, slots=True)
 class Build:
     """A run to be built: what it is, where, and from which checkpoint it goes on.
 
-    kept: the verdicts that the run knows already. stack: closes what the run opens.
+    kept: the verdicts that the run knows already. stack: closes what the run opens. world: the ranks that train.
     """
 
     config: Config
@@ -50,6 +55,7 @@ class Build:
     kept: KeptVerdicts
     console: Console
     stack: ExitStack
+    world: World = ALONE
 
     def loop(self) -> Loop:
         """Raises ConfigError, ValueError or OSError on whatever is wrong with the configuration, the data or the
@@ -82,30 +88,29 @@ class Build:
         own_old_policy = engine is not None and self._own_old_policy(sampling, engine, policy)
         if any("values" in stage.needs for stage in stages):
             policy.add_value_head()
+        policy, engine = self._sharded(policy, engine)
         optimizer = build_optimizer(policy.parameters(), config.train)
-        resumed = self.resumed
-        start = Position() if resumed is None else load_state(resumed, optimizer, policy)
-        if start.stage >= len(stages):
-            raise ValueError(f"{resumed} is of stage {start.stage} of a method that has {len(stages)}, counted from 0")
+        step = Step(
+            config=config,
+            questions=Questions(sets, config.train.questions_per_step, config.train.seed),
+            policy=policy,
+            engine=engine,
+            scorer=scorer,
+            annotate=self._annotator(stages, policy, exact=not own_old_policy),
+            own_old_policy=own_old_policy,
+            optimizer=optimizer,
+            world=self.world,
+            state=state,
+        )
         return Loop(
             run=self.folder,
-            step=Step(
-                config=config,
-                questions=Questions(sets, config.train.questions_per_step, config.train.seed),
-                policy=policy,
-                engine=engine,
-                scorer=scorer,
-                annotate=_annotator(config, stages, policy, exact=not own_old_policy),
-                own_old_policy=own_old_policy,
-                optimizer=optimizer,
-                world=current_world(),
-                state=state,
-            ),
+            step=step,
             stages=stages,
-            start=start,
+            start=self._start(stages, optimizer, policy),
             inputs=inputs,
             held_out=self._held_out(evaluated, engine, scorer) if evaluated and engine else None,
             texts=TokenTexts(policy.tokenizer) if config.train.save_token_logprobs else None,
+            kept=self.kept,
         )
 
     def _say(self, line: str) -> None:
@@ -125,6 +130,44 @@ class Build:
         inputs |= base
         return policy
 
+    def _sharded(self, policy: Policy, engine: Engine | None) -> tuple[Policy, Engine | None]:
+        """What is trained and what samples from it: in parts over the ranks, where there are several."""
+        ranks = self.config.ranks
+        if self.world.size == 1 or not ranks.sharded:
+            return policy, engine
+        parts = sharded(policy, self.world, cpu_offload=ranks.cpu_offload)
+        return parts, engine and ShardedEngine(engine, parts)
+
+    def _start(self, stages: Sequence[Objective], optimizer: torch.optim.Optimizer, policy: Policy) -> Position:
+        """Where the run goes on from, optimizer and policy as they were there."""
+        if self.resumed is None:
+            return Position()
+        start = load_state(self.resumed, optimizer, policy)
+        if start.stage >= len(stages):
+            raise ValueError(
+                f"{self.resumed} is of stage {start.stage} of a method that has {len(stages)}, counted from 0"
+            )
+        return start
+
+    def _annotator(self, stages: Sequence[Objective], policy: Policy, *, exact: bool) -> Annotator | None:
+        """What fills in the statistics that these algorithms need besides the engine's; None where there are none.
+        exact: no update takes log π_old from its own forward anyway."""
+        config = self.config
+        needs = frozenset[str]().union(*(stage.needs for stage in stages))
+        reference = None
+        if "reference_logp" in needs and policy.adapter is not None:
+            # Without its adapter it is the model that the run began with.
+            reference = policy
+        elif "reference_logp" in needs:
+            reference = _load(model_source(config.model.name_or_path), config)
+            reference.requires_grad_(False)
+            if policy.is_sharded:
+                shard_(reference, self.world, cpu_offload=config.ranks.cpu_offload)
+        own_logprobs = exact and "engine_logp" in needs
+        if reference is None and not own_logprobs and policy.value_head is None:
+            return None
+        return Annotator(policy, reference, own_logprobs, config.train.tokens_per_micro_batch, self.world)
+
     def _turn(self, template: PromptTemplate, policy: Policy) -> Turn:
         """What the policy's completions begin and end with."""
         turn = turn_of(template, policy.tokenizer, self.config.data.end_of_turn)
@@ -143,6 +186,7 @@ class Build:
             scorer=scorer,
             sampling=Sampling.of_held_out(self.config),
             seed=mixed_seed(self.config.held_out_seed, 0),
+            world=self.world,
         )
 
     def _inputs(
@@ -153,6 +197,8 @@ class Build:
         inputs = {"data.train": fingerprint(problem for _, problems in train_sets for problem in problems)}
         if evaluated:
             inputs["data.eval"] = fingerprint(evaluated)
+        if len({*self.world.gather([tuple(inputs.values())])}) > 1:
+            raise ConfigError("data.train or data.eval holds other problems for one rank than for another")
         if self.resumed is not None:
             paths = {
                 "data.train": ", ".join(each.path for each in data.train_sets),
@@ -263,23 +309,6 @@ def check_lengths(config: Config, architecture: PreTrainedConfig) -> None:
             f"data.max_prompt_length and the longest completion or demonstration make {longest} tokens; "
             f"{config.model.name_or_path} takes {positions}{why}"
         )
-
-
-def _annotator(config: Config, stages: Sequence[Objective], policy: Policy, *, exact: bool) -> Annotator | None:
-    """What fills in the statistics that these algorithms need besides the engine's; None where there are none. exact:
-    no update takes log π_old from its own forward anyway."""
-    needs = frozenset[str]().union(*(stage.needs for stage in stages))
-    reference = None
-    if "reference_logp" in needs and policy.adapter is not None:
-        # Without its adapter it is the model that the run began with.
-        reference = policy
-    elif "reference_logp" in needs:
-        reference = _load(model_source(config.model.name_or_path), config)
-        reference.requires_grad_(False)
-    own_logprobs = exact and "engine_logp" in needs
-    if reference is None and not own_logprobs and policy.value_head is None:
-        return None
-    return Annotator(policy, reference, own_logprobs, config.train.tokens_per_micro_batch)
 
 
 def _load(source: str, config: Config) -> Policy:

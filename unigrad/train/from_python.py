@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from unigrad.config import SourceConfig
+from unigrad.config import Config, SourceConfig
 from unigrad.config.texts import as_texts
 from unigrad.data.given import write_rows
 from unigrad.errors import ConfigError, UserCodeError
@@ -72,19 +72,24 @@ def train(
         options["data.train"] = _problems(train, "train", folder)
     if eval is not None:
         options["data.eval"] = _held_out(eval, folder)
-    config = configuration(name, going_on, as_texts(options))
+    return _trained(configuration(name, going_on, as_texts(options)), folder, going_on is not None)
 
+
+def _trained(config: Config, folder: Path, goes_on: bool) -> Run:
+    # Only now: torch takes seconds, and every error of the input is found before it.
     from unigrad.train.handle import Run
     from unigrad.train.run import train as train_as
     from unigrad.versions import warn_of_untested
 
     warn_of_untested()
     try:
-        trained = train_as(config, LiveConsole(), resume=None if going_on is None else folder)
+        trained = train_as(config, LiveConsole(), resume=folder if goes_on else None)
     except UserCodeError as error:
         raise error.__cause__ or error from None
-    assert trained is not None
-    return Run(folder, trained.policy, trained.stopped_by)
+    assert trained is not None  # only a dry run trains nothing
+    # What several ranks hold in parts is read from what they saved.
+    policy = None if trained.policy.is_sharded else trained.policy
+    return Run(folder, policy, trained.stopped_by)
 
 
 def _given(**arguments: Any) -> list[str]:

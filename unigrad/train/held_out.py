@@ -9,6 +9,7 @@ from unigrad.data import PreparedProblem
 from unigrad.evaluate import Accuracy, accuracy
 from unigrad.rollout import Engine, Sampling, roll_out
 from unigrad.types import Scorer
+from unigrad.world import World
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,10 +22,14 @@ class HeldOut:
     scorer: Scorer
     sampling: Sampling
     seed: int
+    world: World
 
     def accuracies(self) -> dict[str, Accuracy]:
         """Of the policy as it stands, on each set."""
         return {
-            name: accuracy(problems, roll_out(self.engine, self.scorer, problems, self.sampling, self.seed))
+            name: accuracy(
+                problems,
+                roll_out(self.engine, self.scorer, problems, self.sampling, self.seed, world=self.world),
+            )
             for name, problems in self.sets.items()
         }

@@ -12,19 +12,21 @@ from typing import Any
 import torch
 
 from unigrad.hybrid import Objective
-from unigrad.runs.checkpoints import NoSpace, Position, prune, write_atomically
+from unigrad.runs.checkpoints import NoSpace, Position, partial, prune, write_atomically
 from unigrad.runs.checksums import seal
 from unigrad.runs.folder import checkpoint, final_adapter, final_model, write_origin
 from unigrad.runs.metrics import Metric, RunMetrics, mean_accuracy
 from unigrad.runs.records import Records
 from unigrad.runs.rollouts import GateDecision, RolloutLine
 from unigrad.signals import stop_signals
-from unigrad.train.checkpoint import write_state
+from unigrad.train.checkpoint import write_moments, write_state
 from unigrad.train.held_out import HeldOut
 from unigrad.train.pieces import TokenTexts
 from unigrad.train.progress import Display
 from unigrad.train.step import Step, Taken
 from unigrad.types import Trajectory
+from unigrad.verify.kept import KeptVerdicts
+from unigrad.world import World, is_of_another_rank
 
 
 @dataclass(slots=True)
@@ -50,7 +52,7 @@ class Loop:
     """A run, ready to go: everything it needs is built, checked and handed in.
 
     inputs: the fingerprints of what it reads, by key. held_out: None where nothing is evaluated. texts: cuts the
-    rollouts into tokens for the rollout files; None leaves the tokens out.
+    rollouts into tokens for the rollout files; None leaves the tokens out. kept: the verdicts that the run knows.
     """
 
     run: Path
@@ -60,26 +62,34 @@ class Loop:
     inputs: Mapping[str, str]
     held_out: HeldOut | None
     texts: TokenTexts | None
+    kept: KeptVerdicts
 
-    def go(self, records: Records, display: Display) -> int | None:
+    @property
+    def world(self) -> World:
+        return self.step.world
+
+    def go(self, records: Records | None, display: Display) -> int | None:
         """Take the steps after `start`. Returns None when done, or the number of the signal that stopped it after the
-        step in flight, saved.
+        step in flight, saved. records: of the first rank alone.
 
         Whatever a step raises is raised again, once the last finished step is saved, where its weights are still whole
         and fit: they are not after a FloatingPointError. Raises NoSpace when a checkpoint cannot be written.
         """
-        standing = _Standing(self.start, saved=self.start.step, best=RunMetrics(self.run).best_step)
+        best = self.world.from_first(lambda: RunMetrics(self.run).best_step)
+        standing = _Standing(self.start, saved=self.start.step, best=best)
         hook = self.step.optimizer.register_step_pre_hook(lambda *_: standing.leave())
         try:
             with stop_signals(second_acts=True) as stop:
-                self._go(standing, stop, records, display)
+                stopped_by = self._go(standing, stop, records, display)
             if not self._is_done(standing.position):
-                return stop[0]
+                return stopped_by
             self._save_final(standing)
         except (FloatingPointError, NoSpace):
             raise
-        except Exception:
-            if standing.is_whole and standing.saved < standing.position.step:
+        except Exception as error:
+            # What is in parts only all ranks could save; and of another rank's failure it is not known what it means.
+            alone = not self.step.policy.is_sharded and not is_of_another_rank(error)
+            if alone and standing.is_whole and standing.saved < standing.position.step:
                 with contextlib.suppress(OSError):  # what happened first is what is to be said
                     self._save(standing)
             raise
@@ -87,11 +97,13 @@ class Loop:
             hook.remove()
         return None
 
-    def _go(self, standing: _Standing, stop: Sequence[int], records: Records, display: Display) -> None:
-        """Step after step, until the run is done or asked to stop."""
+    def _go(self, standing: _Standing, stop: Sequence[int], records: Records | None, display: Display) -> int | None:
+        """Step after step, until the run is done or asked to stop; by which signal, to any of the ranks."""
         config = self.step.config.train
         if self.start.step == 0 and self.held_out is not None:
-            records.metrics({Metric.STEP: 0, **self._evaluate(0, display)})
+            evaluated = self._evaluate(0, display)
+            if records is not None:
+                records.metrics({Metric.STEP: 0, **evaluated})
         while not self._is_done(standing.position):
             position = standing.position
             progress = self._progress(position)
@@ -100,7 +112,9 @@ class Loop:
                 self.step.optimizer.state.clear()
             step = position.step + 1
             taken = self.step.take(step, self.stages[stage], progress)
-            records.rollouts(step, _rollout_lines(taken, self.texts))
+            self.kept.exchange(self.world)
+            if records is not None:
+                records.rollouts(step, _rollout_lines(taken, self.texts))
             tokens = taken.metrics[Metric.TOKENS_GENERATED] + taken.metrics[Metric.TOKENS_TRAINED]
             display.stepped(
                 step,
@@ -115,12 +129,15 @@ class Loop:
                 if self.held_out is not None and (last or step % config.eval_steps == 0):
                     evaluated = self._evaluate(step, display)
             finally:
-                records.metrics({Metric.STEP: step, **taken.metrics, **evaluated})
+                if records is not None:
+                    records.metrics({Metric.STEP: step, **taken.metrics, **evaluated})
             standing.best = evaluated.get(Metric.BEST_STEP, standing.best)
-            if (config.save_steps and (last or step % config.save_steps == 0)) or stop or standing.best == step:
+            stopped_by = self.world.gather(list(stop[:1]))
+            if (config.save_steps and (last or step % config.save_steps == 0)) or stopped_by or standing.best == step:
                 self._save(standing)
-            if stop:
-                return
+            if stopped_by:
+                return stopped_by[0]
+        return None
 
     def _is_done(self, position: Position) -> bool:
         config = self.step.config.train
@@ -137,7 +154,8 @@ class Loop:
         display.evaluated(step, found)
         metrics = {key: value for name, each in found.items() for key, value in each.metrics(name).items()}
         if self.step.config.train.keep_best and step:
-            metrics[Metric.BEST_STEP] = self._best_step(step, mean_accuracy(list(found.values())).accuracy)
+            accuracy = mean_accuracy(list(found.values())).accuracy
+            metrics[Metric.BEST_STEP] = self.world.from_first(lambda: self._best_step(step, accuracy))
         return metrics
 
     def _best_step(self, step: int, accuracy: float) -> int:
@@ -149,31 +167,43 @@ class Loop:
         return kept if earlier.evaluations[kept].accuracy >= accuracy else step
 
     def _save(self, standing: _Standing) -> None:
-        policy, config, position = self.step.policy, self.step.config, standing.position
+        policy, position = self.step.policy, standing.position
+        target, in_parts = checkpoint(self.run, position.step), policy.is_sharded
 
-        def write(folder: Path) -> None:
-            policy.save_trained(folder)
-            write_origin(folder, config)
-            write_state(folder, self.step.optimizer, policy, position)
-            seal(folder)
+        with policy.whole() as whole:
 
-        # Weights and two moments of the same size, with a margin for the rest.
-        write_atomically(checkpoint(self.run, position.step), write, 3 * policy.trained_bytes + 2**20)
+            def write(folder: Path) -> None:
+                whole.save_trained(folder)
+                write_origin(folder, self.step.config)
+                write_state(folder, self.step.optimizer, whole, position, in_parts=in_parts)
+                seal(folder)
+
+            if self.world.is_first:
+                # Weights and two moments of the same size, with a margin for the rest.
+                write_atomically(target, write, 3 * policy.trained_bytes + 2**20)
+            elif in_parts:
+                write_moments(partial(target), self.step.optimizer)
         standing.saved = position.step
-        prune(self.run, config.train.save_total_limit, standing.best)
+        self._prune(standing)
 
     def _save_final(self, standing: _Standing) -> None:
-        policy, dtype = self.step.policy, getattr(torch, self.step.config.model.save_dtype)
-        # Before final/, with which a run is finished.
-        if policy.adapter is not None:
-            write_atomically(final_adapter(self.run), policy.adapter.save, policy.trained_bytes + 2**20)
-        write_atomically(
-            final_model(self.run),
-            lambda folder: policy.save_pretrained(folder, dtype),
-            self._weight_bytes() + 2**20,
-        )
+        dtype = getattr(torch, self.step.config.model.save_dtype)
+        with self.step.policy.whole() as whole:
+            if self.world.is_first:
+                # Before final/, with which a run is finished.
+                if whole.adapter is not None:
+                    write_atomically(final_adapter(self.run), whole.adapter.save, whole.trained_bytes + 2**20)
+                write_atomically(
+                    final_model(self.run),
+                    lambda folder: whole.save_pretrained(folder, dtype),
+                    self._weight_bytes() + 2**20,
+                )
         # What a kill left between the last checkpoint and its pruning, or within either.
-        prune(self.run, self.step.config.train.save_total_limit, standing.best)
+        self._prune(standing)
+
+    def _prune(self, standing: _Standing) -> None:
+        if self.world.is_first:
+            prune(self.run, self.step.config.train.save_total_limit, standing.best)
 
     def _weight_bytes(self) -> int:
         return sum(p.numel() * p.element_size() for p in self.step.policy.model.parameters())

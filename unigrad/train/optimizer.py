@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from unigrad.config import TrainConfig
+from unigrad.policy.sharding import whole_tensor
 from unigrad.world import World
 
 
@@ -48,12 +49,16 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def sum_gradients(optimizer: torch.optim.Optimizer, world: World) -> None:
-    """Each parameter's gradient becomes the sum over the ranks; one that had none counts as 0."""
-    if world.size > 1:
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                parameter.grad = world.sum(own)
+    """Each parameter's gradient becomes the sum over the ranks. One that had none on any rank has none, as of one
+    process; one that had none on some counts as 0 there."""
+    if world.size == 1:
+        return
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    on_ranks = world.gather([[parameter.grad is not None for parameter in parameters]])
+    for parameter, on_rank in zip(parameters, zip(*on_ranks, strict=True), strict=True):
+        if any(on_rank):
+            own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            parameter.grad = world.sum(own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,7 @@ def guarded_update(optimizer: torch.optim.Optimizer, loss: float, config: TrainC
     The gradients are gone afterwards either way.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    norm = whole_tensor(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
     grad_norm = float(norm)
     skipped = not (math.isfinite(grad_norm) and math.isfinite(loss))
     skipped = skipped or 0 < config.skip_grad_norm < grad_norm

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from unigrad.config import Config
+from unigrad.machine import launched
 from unigrad.types import Scorer, TrainerState
 from unigrad.verify import (
     RewardFunctionScorer,
@@ -31,7 +32,9 @@ def build_scorer(
     verify, solved_at = config.verify, config.method.solved_at
 
     def verifier() -> Scorer:
-        made = Verifier(verify.timeout_seconds, verify.workers, no_box=verify.no_box, kept=kept)
+        # Of the ranks on a machine each has its share of them.
+        workers = verify.workers and max(1, verify.workers // launched().local_size)
+        made = Verifier(verify.timeout_seconds, workers, no_box=verify.no_box, kept=kept)
         return VerifierScorer(stack.enter_context(made))
 
     if verify.reward_function:

@@ -60,8 +60,7 @@ class Step:
         questions = self.questions.at(step, demonstrated=not objective.samples)
         seed = mixed_seed(config.seed, step)
         self.state.global_step = step - 1
-        mine = self._roll_out(self.world.share(questions), seed) if objective.samples else Rollouts.none(len(questions))
-        rollouts = Rollouts.of_all(self.world.gather([mine])) if objective.samples else mine
+        rollouts = self._roll_out(questions, seed) if objective.samples else Rollouts.none(len(questions))
         groups = [
             Group(problem=each.problem, rollouts=trajectories, demonstration=each.demonstration)
             for each, trajectories in zip(questions, rollouts.trajectories, strict=True)
@@ -121,7 +120,8 @@ class Step:
 
     def _roll_out(self, questions: Sequence[PreparedProblem], seed: int) -> Rollouts:
         assert self.engine is not None  # a stage samples
-        return roll_out(self.engine, self.scorer, questions, Sampling.of_training(self.config.rollout), seed)
+        sampling = Sampling.of_training(self.config.rollout)
+        return roll_out(self.engine, self.scorer, questions, sampling, seed, world=self.world)
 
 
 def mixed_seed(seed: int, step: int) -> int:

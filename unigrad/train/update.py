@@ -11,11 +11,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from unigrad.batch import MicroBatch, Rows, Sequences, laid_out
+from unigrad.batch import Rows, Sequences
 from unigrad.config import TrainConfig, ValueConfig
 from unigrad.estimator import surrogate, weigh
 from unigrad.policy import Policy, TokenStatistics, clipped_value_loss
 from unigrad.train.optimizer import guarded_update, sum_gradients
+from unigrad.train.shares import Share, share_of
 from unigrad.train.update_report import UpdateReport
 from unigrad.world import World
 
@@ -35,18 +36,21 @@ def update(
     its share, and the gradients are summed.
     """
     report = UpdateReport()
-    mine = world.share(rows.trained_sequences)
-    batches = list(laid_out(rows.sequences, mine, config.tokens_per_micro_batch, policy.costs))
-    whole_N = _weights_over_all(policy, rows, batches, world)
-    for batch in batches:
+    mine = share_of(policy, rows.sequences, rows.trained_sequences, config.tokens_per_micro_batch, world)
+    whole_N = _weights_over_all(policy, rows, mine, world)
+    for number, batch in enumerate((*mine.batches, *mine.idle)):
         part, tokens_N = rows.select(batch.indices_P)
+        if is_idle := number >= len(mine.batches):
+            part = replace(part, coefficient_R=torch.zeros_like(part.coefficient_R))
         part = part.to(policy.device, policy.dtype)
         statistics: TokenStatistics = policy(batch.to(policy.device, policy.dtype))
         weights_N = _weights(part, statistics) if whole_N is None else whole_N[tokens_N.to(whole_N.device)]
         loss, value_loss = _loss(part, statistics, weights_N), _value_loss(part, statistics, value)
         (loss + value_loss).backward()  # type: ignore[no-untyped-call]
-        report.add(batch, part, statistics, weights_N, loss, value_loss)
-    sum_gradients(optimizer, world)
+        if not is_idle:
+            report.add(batch, part, statistics, weights_N, loss, value_loss)
+    if not policy.is_sharded:  # its backward pass sums them
+        sum_gradients(optimizer, world)
     report = UpdateReport.of_all(world.gather([report]))
     outcome = guarded_update(optimizer, report.loss + report.value_loss, config)
     report.grad_norm, report.skipped = outcome.grad_norm, outcome.skipped
@@ -66,9 +70,8 @@ def with_own_old_policy(
     for number, rows in enumerate(updates):
         old_logp_M = None
         if number or repeated:
-            mine = world.share(rows.trained_sequences)
-            batches = list(laid_out(rows.sequences, mine, tokens_per_micro_batch, policy.costs))
-            statistics = _statistics(policy, rows, batches, world)
+            mine = share_of(policy, rows.sequences, rows.trained_sequences, tokens_per_micro_batch, world)
+            statistics = _statistics(policy, rows, mine, world)
             old_logp_M = _sampled_or(statistics.logp_M.cpu(), rows.sequences)
         own.append(replace(rows, sequences=replace(rows.sequences, old_logp_M=old_logp_M)))
     return own
@@ -79,23 +82,25 @@ def _sampled_or(logp_M: Tensor, sequences: Sequences) -> Tensor:
     return torch.where(sequences.sampled_S[sequences.sequence_M], logp_M, sequences.rollout_logp_M)
 
 
-def _weights_over_all(policy: Policy, rows: Rows, batches: Sequence[MicroBatch], world: World) -> Tensor | None:
+def _weights_over_all(policy: Policy, rows: Rows, mine: Share, world: World) -> Tensor | None:
     """The weights of all rows, where an algorithm compares tokens across the micro-batches; else None."""
-    if len(batches) == world.size == 1 or not any(algorithm.whole_batch for algorithm in rows.algorithms):
+    if len(mine.batches) == world.size == 1 or not any(algorithm.whole_batch for algorithm in rows.algorithms):
         return None
-    return _weights(rows.to(policy.device, policy.dtype), _statistics(policy, rows, batches, world))
+    return _weights(rows.to(policy.device, policy.dtype), _statistics(policy, rows, mine, world))
 
 
-def _statistics(policy: Policy, rows: Rows, batches: Sequence[MicroBatch], world: World) -> TokenStatistics:
-    """Of the tokens in every rank's `batches`, 0 elsewhere, without gradients."""
+def _statistics(policy: Policy, rows: Rows, mine: Share, world: World) -> TokenStatistics:
+    """Of the tokens in every rank's micro-batches, 0 elsewhere, without gradients."""
     tokens = int(rows.sequences.completion_S.sum())
     logp_M = torch.zeros(tokens, device=policy.device, dtype=policy.dtype)
     entropy_M = torch.zeros_like(logp_M)
     with torch.no_grad():
-        for batch in batches:
+        for batch in mine.batches:
             here_M = rows.sequences.completion_tokens(batch.indices_P).to(policy.device)
             statistics: TokenStatistics = policy(batch.to(policy.device, policy.dtype))
             logp_M[here_M], entropy_M[here_M] = statistics.logp_M, statistics.entropy_M
+        for batch in mine.idle:
+            policy(batch.to(policy.device, policy.dtype))
     return TokenStatistics(world.sum(logp_M), world.sum(entropy_M), None)
 
 

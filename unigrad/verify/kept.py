@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import threading
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unigrad.errors import ConfigError
 from unigrad.files import json_lines, replace_text
 from unigrad.types import Reason
+
+if TYPE_CHECKING:
+    from unigrad.world import World
 
 Pair = tuple[str, str]
 """The extracted answer and the gold one, both as `notation.normalise` leaves them."""
@@ -19,6 +24,7 @@ class KeptVerdicts:
 
     def __init__(self) -> None:
         self._reasons: dict[Pair, Reason] = {}
+        self._told = 0
         self._path: Path | None = None
         self._lock = threading.Lock()
 
@@ -31,6 +37,20 @@ class KeptVerdicts:
             if self._path is not None:
                 with self._path.open("a", encoding="utf-8") as file:
                     file.write(_line(pair, reason))
+
+    def exchange(self, world: World) -> None:
+        """Take over what other ranks have kept since the last exchange, so that a pair is the same to all of them. Of
+        what several checked meanwhile, the lowest rank's counts. To be called while nothing is checked."""
+        if world.size == 1:
+            return
+        told: dict[Pair, Reason] = {}
+        for pair, reason in world.gather(list(islice(self._reasons.items(), self._told, None))):
+            told.setdefault(pair, reason)
+        if self._path is not None:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.writelines(_line(pair, reason) for pair, reason in told.items() if pair not in self._reasons)
+        self._reasons |= told
+        self._told = len(self._reasons)
 
     def read(self, path: Path) -> None:
         """Take over what a file holds, if it is there. Raises ValueError on a line that is no verdict."""
@@ -45,6 +65,7 @@ class KeptVerdicts:
                     raise ConfigError(f"{path}, line {number}: {expected}") from None
         except ConfigError as error:
             raise ConfigError(f"{error}; without the file, all is verified again") from None
+        self._told = len(self._reasons)
 
     def write_to(self, path: Path) -> None:
         """From now on each verdict is in this file as soon as it is kept. What the file held before goes."""

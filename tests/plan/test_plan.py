@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from ranks import Ranks
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -35,9 +36,11 @@ from unigrad.policy import Policy, find_architecture, load_policy
 from unigrad.policy.activations import recompute
 from unigrad.policy.architecture import Dimensions, bundled_architectures, dimensions, skeleton
 from unigrad.policy.logprobs import CHUNK_BYTES, KEPT_BYTES
+from unigrad.policy.sharding import sharded
 from unigrad.rollout import Prompt, Sampling, TorchEngine, sampler, torch_engine
 from unigrad.rollout.row_cache import RowCache
 from unigrad.train.optimizer import build_optimizer
+from unigrad.world import joined
 
 ACTIVATIONS_WITHIN = 1.1
 """The estimate of what the layers keep is this close to what autograd saves."""
@@ -106,9 +109,12 @@ def test_what_a_large_model_needs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "128 questions, 1,024 completions, 2 updates; at most 8,388,608 tokens sampled" in output
     assert "the run: 500 steps, 64,000 questions, 512,000 completions, 1,000 updates" in output
     assert "it does not fit 24, 40, 80, 141 GB" in output
-    assert "this does not run on one of 80 GB" in output
-    # 16 bytes a parameter.
-    assert f"over 8 GPUs, which is not built yet, each would hold {16 * 7_615_616_512 / 8 / 2**30:.1f} GiB" in output
+    on_8, on_64 = (re.search(rf"  {ranks} GPUs: fits .*", output) for ranks in (8, 64))
+    assert on_8
+    assert on_64
+    # Of 16 bytes a parameter and AdamW's buffer, each keeps an eighth, or a 64th, besides the context.
+    for line, ranks in ((on_8, 8), (on_64, 64)):
+        assert float(line[0].split()[-1]) == pytest.approx(20 * 7_615_616_512 / ranks / 2**30 + 1, abs=0.01)
     assert "30.46 GB the final model" in output
     assert "the model Qwen/Qwen2.5-Math-7B from the hub, 15.23 GB" in output
 
@@ -346,3 +352,54 @@ def test_the_tokenizer_is_not_needed(tmp_path: Path) -> None:
     with pytest.raises((OSError, ValueError)):
         AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)
     assert main(["train", "tiny-hpt", "--plan", "--model.name_or_path", str(tmp_path)]) == 0
+
+
+def _held_by_a_rank() -> int:
+    """Takes an update of the embedded model in parts, and holds what this rank has of it against the plan."""
+    config = load_config("tiny-hpt")
+    with joined(lambda: torch.device("cpu"), 60) as world:
+        policy = sharded(load_policy(str(MODEL_PATH), device="cpu"), world)
+        optimizer = build_optimizer(policy.parameters(), config.train)
+        (batch,) = laid_out(Sequences.of_ids([([1, 5, 6], [7, 8, 2])], [1.0]), [0], 6)
+        policy(batch).logp_M.sum().backward()
+        local = {
+            "weights": [p.to_local() for p in policy.parameters()],
+            "gradients": [p.grad.to_local() for p in policy.parameters()],
+        }
+        optimizer.step()
+        states = [state[name].to_local() for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")]
+        local["AdamW's two moments"] = states
+        with policy.whole() as whole:
+            in_full = sum(p.nbytes for p in whole.parameters())
+    model = dimensions(find_architecture(str(MODEL_PATH))[0])
+    planned = memory(config, model, samples=True, reference=False, value_head=False, compute_size=4, ranks=world.size)
+    sizes = {part.name: part.size for part in planned}
+    for name, tensors in local.items():
+        # Rows that do not come out even make one part larger.
+        assert sum(each.nbytes for each in tensors) == pytest.approx(sizes[f"{name}, a part of 2, float32"], rel=0.02)
+    assert in_full == sizes["all weights, while they are sampled from, float32"]
+    return 0
+
+
+def test_each_of_two_ranks_holds_what_is_planned(tmp_path: Path) -> None:
+    with Ranks(2, tmp_path, _held_by_a_rank) as ranks:
+        assert ranks.codes() == [0, 0], ranks.said()
+
+
+def test_ranks_share_what_is_sampled_and_weights_alone_are_parted() -> None:
+    model = dimensions(find_architecture(str(MODEL_PATH))[0])
+    options: dict[str, Any] = {"samples": True, "reference": True, "value_head": False, "compute_size": 2}
+
+    def sizes(ranks: int, **changes: str) -> dict[str, Part]:
+        config = load_config("tiny-hpt", {"data.eval": "null", **{f"ranks.{key}": v for key, v in changes.items()}})
+        return {part.name: part for part in memory(config, model, **options, ranks=ranks)}
+
+    config = load_config("tiny-hpt", {"data.eval": "null"})
+    questions, n = config.train.questions_per_step, config.rollout.num_generations
+    assert cache_rows(config, samples=True, ranks=3)[0] == -(-questions // 3) * n
+    replicated, parted, offloaded = sizes(4, sharded="false"), sizes(4), sizes(4, cpu_offload="true")
+    assert replicated["weights, float32"].size == 4 * model.parameters
+    assert replicated["bfloat16 copies of the matrices"].phases == ("sampling", "training")
+    assert parted["weights, a part of 4, float32"].size == model.parameters
+    assert parted["weights of the reference model, float32"].size == model.parameters
+    assert not any("a part of" in name or "reference" in name for name in offloaded)

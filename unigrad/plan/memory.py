@@ -1,6 +1,6 @@
-"""What a run keeps in the memory of one GPU, part by part, from its configuration and the model's dimensions alone.
+"""What a run keeps in the memory of a GPU, part by part, from its configuration and the model's dimensions alone.
 
-Bytes throughout. c is the size of an element of the forward pass: 2 in bfloat16, 4 in float32.
+Bytes throughout. c is the size of an element of the forward pass: 2 in bfloat16, 4 in float32. N ranks train.
 """
 
 from __future__ import annotations
@@ -41,25 +41,31 @@ def memory(
     value_head: bool,
     compute_size: int,
     adapter: int | None = None,
+    ranks: int = 1,
 ) -> list[Part]:
-    """The parts of a run on one GPU. compute_size: c. adapter: the parameters of the one that is trained in the model's
-    place, and without which the model is the reference; None where the model itself is trained."""
+    """The parts of a run on each of N GPUs, a rank a GPU. compute_size: c. adapter: the parameters of the one that is
+    trained in the model's place, and without which the model is the reference; None where the model itself is
+    trained."""
     added = (adapter or 0) + (model.hidden + 1 if value_head else 0)
     weights = model.parameters + added
     trained = weights if adapter is None else added
     generates = samples or bool(config.data.eval and config.train.eval_steps)
-    tokens = micro_batch_tokens(config, samples=samples)
+    tokens = micro_batch_tokens(config, samples=samples, ranks=ranks)
     frozen = adapter is not None
     checkpointing = config.model.gradient_checkpointing
+    is_sharded = ranks > 1 and config.ranks.sharded
     casts = model.matrices * compute_size if compute_size < FLOAT32 else 0
 
-    parts = [
-        Part("weights, float32", FLOAT32 * weights, PHASES),
-        Part("gradients, float32", FLOAT32 * trained, ("training", "update")),
-        Part("AdamW's two moments, float32", 2 * FLOAT32 * trained, PHASES),
-        # torch's AdamW updates all tensors at once on a GPU: one more buffer the size of what is trained.
-        Part("AdamW's buffer", FLOAT32 * trained, ("update",)),
-        Part("bfloat16 copies of the matrices", casts, ("sampling", "training")),
+    parts = [] if is_sharded and config.ranks.cpu_offload else _state(weights, trained, ranks if is_sharded else 1)
+    if reference and not frozen and not (is_sharded and config.ranks.cpu_offload):
+        own = -(-model.parameters // (ranks if is_sharded else 1))
+        parts.insert(1, Part("weights of the reference model, float32", FLOAT32 * own, PHASES))
+    if is_sharded:
+        parts += _gathered(model, weights, compute_size, frozen=frozen)
+        if generates:
+            parts.append(Part("all weights, while they are sampled from, float32", FLOAT32 * weights, ("sampling",)))
+    parts += [
+        Part("bfloat16 copies of the matrices", casts, ("sampling",) if is_sharded else ("sampling", "training")),
         Part(
             f"activations of {tokens:,} tokens{', checkpointed' if checkpointing else ''}",
             # Beside what is kept: the gradients of the layer at hand, and its recomputed activations.
@@ -74,17 +80,42 @@ def memory(
             ("training",),
         ),
     ]
-    if reference and not frozen:
-        parts.insert(1, Part("weights of the reference model, float32", FLOAT32 * model.parameters, PHASES))
     if generates:
-        parts += _decoding(config, model, samples=samples, compute_size=compute_size)
+        parts += _decoding(config, model, samples=samples, compute_size=compute_size, ranks=ranks)
     parts.append(Part("CUDA's context, rounding", CONTEXT, PHASES, estimate=True))
     return [part for part in parts if part.size]
 
 
-def _decoding(config: Config, model: Dimensions, *, samples: bool, compute_size: int) -> list[Part]:
+def _state(weights: int, trained: int, share: int) -> list[Part]:
+    """What training holds of each parameter, of which a GPU has one of `share` parts."""
+    weights, trained = -(-weights // share), -(-trained // share)
+    part = "" if share == 1 else f", a part of {share}"
+    return [
+        Part(f"weights{part}, float32", FLOAT32 * weights, PHASES),
+        Part(f"gradients{part}, float32", FLOAT32 * trained, ("training", "update")),
+        Part(f"AdamW's two moments{part}, float32", 2 * FLOAT32 * trained, PHASES),
+        # torch's AdamW updates all tensors at once on a GPU: one more buffer the size of what is trained.
+        Part(f"AdamW's buffer{part}", FLOAT32 * trained, ("update",)),
+    ]
+
+
+def _gathered(model: Dimensions, weights: int, compute_size: int, *, frozen: bool) -> list[Part]:
+    """What is whole for a while where each rank keeps a part: two decoder blocks, at hand and fetched ahead, with the
+    gradient of one, as it is computed and in float32 as it is summed; and throughout a pass whatever lies in no block,
+    embeddings above all, with the gradient of the input embedding where the output's is another."""
+    block, outside = -(-model.matrices // model.layers), weights - model.matrices
+    inputs = 0 if model.tied else model.vocabulary * model.hidden
+    gradients = 0 if frozen else block * (compute_size + (FLOAT32 if compute_size < FLOAT32 else 0)) + FLOAT32 * inputs
+    return [
+        Part("two blocks' weights, gathered", 2 * block * compute_size, ("training",), estimate=True),
+        Part("embeddings' weights, gathered, float32", FLOAT32 * outside, ("training",)),
+        Part("their gradients before these are summed", gradients, ("training",), estimate=True),
+    ]
+
+
+def _decoding(config: Config, model: Dimensions, *, samples: bool, compute_size: int, ranks: int) -> list[Part]:
     """What sampling adds."""
-    rows, length = cache_rows(config, samples=samples)
+    rows, length = cache_rows(config, samples=samples, ranks=ranks)
     head_cast = model.vocabulary * model.hidden * compute_size if compute_size < FLOAT32 else 0
     return [
         Part(
@@ -111,8 +142,8 @@ def longest_row(config: Config) -> int:
     return config.data.max_prompt_length + max(config.rollout.max_completion_length, config.max_demonstration_length)
 
 
-def cache_rows(config: Config, *, samples: bool) -> tuple[int, int]:
-    """Rows that are decoded at once and the positions of each, at most: floor(max_concurrent_tokens / length)."""
+def cache_rows(config: Config, *, samples: bool, ranks: int = 1) -> tuple[int, int]:
+    """Rows that a rank decodes at once and the positions of each, at most: floor(max_concurrent_tokens / length)."""
     length = config.data.max_prompt_length + max(
         config.rollout.max_completion_length if samples else 0,
         config.held_out_completion_length,
@@ -121,8 +152,9 @@ def cache_rows(config: Config, *, samples: bool) -> tuple[int, int]:
     held_out = _held_out(config)
     if held_out is None:
         return rows, length
-    sampled = config.train.questions_per_step * config.rollout.num_generations if samples else 0
-    return min(rows, max(sampled, held_out * config.held_out_generations)), length
+    questions = -(-config.train.questions_per_step // ranks)
+    sampled = questions * config.rollout.num_generations if samples else 0
+    return min(rows, max(sampled, -(-held_out // ranks) * config.held_out_generations)), length
 
 
 def _held_out(config: Config) -> int | None:
@@ -135,9 +167,9 @@ def _held_out(config: Config) -> int | None:
     return data.max_eval_problems
 
 
-def micro_batch_tokens(config: Config, *, samples: bool) -> int:
+def micro_batch_tokens(config: Config, *, samples: bool, ranks: int = 1) -> int:
     """Tokens of the largest micro-batch, padding included: the budget, unless a row is longer or there are too few."""
-    questions = config.train.questions_per_update or config.train.questions_per_step
+    questions = -(-(config.train.questions_per_update or config.train.questions_per_step) // ranks)
     rows = questions * (1 + (config.rollout.num_generations if samples else 0))
     longest = longest_row(config)
     return min(max(config.train.tokens_per_micro_batch, longest), rows * longest)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -19,8 +20,8 @@ from unigrad.rollout.engines import expected_engine
 MIB, GIB, GB = 2**20, 2**30, 10**9
 CARDS = {24: 23.5, 40: 39.4, 80: 79.1, 141: 139.8}
 """GPUs by the size on their box, GB, and what a program finds there, GiB."""
-LARGE_CARD = 80
-SHARDS = 8
+RANKS = (1, 8, 64)
+"""How many GPUs a plan compares."""
 TEXT_BYTES = 4
 """Of a token in `rollouts/`, about."""
 GATED = "meta-llama/"
@@ -33,37 +34,55 @@ def plan_lines(config: Config, stages: Sequence[Objective], skeleton: PreTrained
     lora = config.model.lora
     adapter = None if lora.r is None else adapter_size(skeleton, lora)
     needs = frozenset[str]().union(*(stage.needs for stage in stages))
-    samples = any(stage.samples for stage in stages)
-    parts = memory(
+    parts_on = partial(
+        memory,
         config,
         model,
-        samples=samples,
+        samples=any(stage.samples for stage in stages),
         reference="reference_logp" in needs,
         value_head="values" in needs,
         compute_size=FLOAT32 if config.model.dtype == "float32" else 2,
         adapter=adapter,
     )
+    parts = parts_on()
     return [
         f"model: {config.model.name_or_path} (known from {found}), {skeleton.config.model_type}, "
         f"{model.layers} layers, {model.parameters:,} parameters"
         + ("" if adapter is None else f"; its adapter, of {adapter:,}, is trained"),
         *_table(parts),
+        *_table_of_ranks({ranks: parts_on(ranks=ranks) for ranks in RANKS}),
         *_work(config, stages),
         "needs:",
         *(f"  {line}" for line in _needs(config, stages, skeleton, model, adapter, parts)),
     ]
 
 
-def _table(parts: list[Part]) -> Iterator[str]:
-    def row(name: str, cells: Sequence[str]) -> str:
-        return f"  {name:<64}{''.join(f'{cell:>10}' for cell in cells)}".rstrip()
+def _row(name: str, cells: Sequence[str]) -> str:
+    return f"  {name:<64}{''.join(f'{cell:>10}' for cell in cells)}".rstrip()
 
-    name, unit = ("GiB", GIB) if parts[0].size >= GIB / 4 else ("MiB", MIB)
-    yield row(f"memory of one GPU, {name}", PHASES)
+
+def _table(parts: list[Part]) -> Iterator[str]:
+    name, unit = _unit(parts)
+    yield _row(f"memory of one GPU, {name}", PHASES)
     for part in parts:
         cells = [f"{part.size / unit:.2f}" if phase in part.phases else "" for phase in PHASES]
-        yield row(part.name + (" (estimate)" if part.estimate else ""), cells)
-    yield row("together", [f"{peak(parts, phase) / unit:.2f}" for phase in PHASES])
+        yield _row(part.name + (" (estimate)" if part.estimate else ""), cells)
+    yield _row("together", [f"{peak(parts, phase) / unit:.2f}" for phase in PHASES])
+
+
+def _table_of_ranks(by_ranks: Mapping[int, list[Part]]) -> Iterator[str]:
+    """What each GPU holds where several train together (`torchrun --nproc-per-node N -m unigrad train`)."""
+    name, unit = _unit(by_ranks[1])
+    yield _row(f"memory of each of several GPUs, {name}", PHASES)
+    for ranks, parts in by_ranks.items():
+        cells = [f"{peak(parts, phase) / unit:.2f}" for phase in PHASES]
+        needed = max(peak(parts, phase) for phase in PHASES) / GIB
+        fits = next((f"fits {card} GB" for card, there in CARDS.items() if needed <= there), "fits none")
+        yield _row(f"{ranks} GPU{'s' * (ranks > 1)}: {fits}", cells)
+
+
+def _unit(parts: Sequence[Part]) -> tuple[str, int]:
+    return ("GiB", GIB) if parts[0].size >= GIB / 4 else ("MiB", MIB)
 
 
 def _work(config: Config, stages: Sequence[Objective]) -> Iterator[str]:
@@ -120,12 +139,6 @@ def _needs(
         yield engine
     weights = FLOAT32 * model.parameters
     trained = weights if adapter is None else FLOAT32 * adapter
-    if LARGE_CARD in others:
-        yield f"unigrad trains in one process on one GPU today: this does not run on one of {LARGE_CARD} GB"
-        yield (
-            f"with weights, gradients and moments sharded over {SHARDS} GPUs, which is not built yet, each would hold "
-            f"{(weights + 3 * trained) / SHARDS / GIB:.1f} GiB of them, besides its own activations, buffers and cache"
-        )
     yield f"main memory of about {weights / GIB:.1f} GiB, through which the weights are loaded"
     yield f"disk: {', '.join(_disk(config, stages, weights, trained))}"
     yield from _downloads(config, skeleton.config, model)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from unigrad.data import PreparedProblem
 from unigrad.evaluate import Accuracy, accuracy
 from unigrad.rollout import Engine, Sampling, roll_out
+from unigrad.train.progress import UNWATCHED, Watch
 from unigrad.types import Scorer
 
 
@@ -22,9 +23,11 @@ class HeldOut:
     sampling: Sampling
     seed: int
 
-    def accuracies(self) -> dict[str, Accuracy]:
+    def accuracies(self, watch: Watch = UNWATCHED) -> dict[str, Accuracy]:
         """Of the policy as it stands, on each set."""
-        return {
-            name: accuracy(problems, roll_out(self.engine, self.scorer, problems, self.sampling, self.seed))
-            for name, problems in self.sets.items()
-        }
+        found = {}
+        for name, problems in self.sets.items():
+            told = watch.sampling(f"evaluating {name}", len(problems) * self.sampling.num_generations)
+            rollouts = roll_out(self.engine, self.scorer, problems, self.sampling, self.seed, told)
+            found[name] = accuracy(problems, rollouts)
+        return found

@@ -22,6 +22,7 @@ from unigrad.runs.folder import (
     checkpoint,
     final_model,
     read_environment,
+    write_examples,
     write_inputs,
     write_origin,
 )
@@ -31,7 +32,9 @@ from unigrad.runs.weights_and_biases import WandbRun, check_installed
 from unigrad.train.build import Build, check_lengths, checked_objectives
 from unigrad.train.claim import Claim, claimed, fresh, last_good, resume_point, without
 from unigrad.train.loop import Loop
+from unigrad.train.model_card import accuracy_in_words
 from unigrad.train.progress import Display
+from unigrad.train.push import push
 from unigrad.verify.kept import KeptVerdicts
 from unigrad.versions import changed
 
@@ -55,9 +58,9 @@ def run(config: Config, *, resume: Path | None = None, dry_run: bool = False) ->
 
 def _run(config: Config, folder: Path, resume: bool, dry_run: bool, console: Console) -> int:
     with ExitStack() as stack:
-        if resume:
+        if resume and not dry_run:
             stack.enter_context(claimed(folder))
-        claim = resume_point(config, folder) if resume else fresh(config, folder)
+        claim = resume_point(config, folder) if resume else fresh(config, folder, dry_run=dry_run)
         resumed = claim.checkpoint
         for line in claim.notes:
             console.print(line, markup=False, soft_wrap=True)
@@ -123,6 +126,7 @@ def _train(config: Config, loop: Loop, claim: Claim, kept: KeptVerdicts, stack: 
     wandb = WandbRun(folder, config) if config.train.wandb else None
     write_origin(folder, config)
     write_inputs(folder, loop.inputs)
+    write_examples(folder, loop.examples)
     set_aside(folder, after=last_step)
     kept.write_to(folder / VERDICTS_FILE)
     first_step = last_step + 1 if last_step else 0
@@ -131,7 +135,13 @@ def _train(config: Config, loop: Loop, claim: Claim, kept: KeptVerdicts, stack: 
     display = stack.enter_context(Display(console, config.train.max_steps, last_step + 1))
     stopped_by = loop.go(records, display)
     if stopped_by is None:
-        display.say(f"done: the trained model is in {final_model(folder)}{_best(config, folder)}")
+        measured = accuracy_in_words(config, folder)
+        display.say(
+            f"done: the trained model is in {final_model(folder)}{_best(config, folder)}"
+            + (f"; {measured}" if measured else "")
+        )
+        if config.train.push_to_hub:
+            display.say(push(final_model(folder), config.train.push_to_hub))
         return 0
     display.say(f"stopped and saved; go on with: unigrad train --resume {folder}")
     return 128 + stopped_by

@@ -5,7 +5,7 @@ Shapes: M completion tokens of a micro-batch, N tokens of its rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -27,18 +27,20 @@ def update(
     config: TrainConfig,
     value: ValueConfig,
     world: World,
+    told: Callable[[int, int], None] = lambda _number, _batches: None,
 ) -> UpdateReport:
     """Accumulate the gradient of the rows' mixed loss and step, unless the gradient is unfit (see `guarded_update`).
 
     Every row carries its final coefficient, and weights that compare tokens across the batch are computed before it is
     cut, so the gradient does not depend on the micro-batches, nor on the ranks: all hold the same rows, each computes
-    its share, and the gradients are summed.
+    its share, and the gradients are summed. `told`: of each micro-batch, its number from 1 and how many there are.
     """
     report = UpdateReport()
     mine = world.share(rows.trained_sequences)
     batches = list(laid_out(rows.sequences, mine, config.tokens_per_micro_batch, policy.costs))
     whole_N = _weights_over_all(policy, rows, batches, world)
-    for batch in batches:
+    for number, batch in enumerate(batches, start=1):
+        told(number, len(batches))
         part, tokens_N = rows.select(batch.indices_P)
         part = part.to(policy.device, policy.dtype)
         statistics: TokenStatistics = policy(batch.to(policy.device, policy.dtype))

@@ -53,7 +53,7 @@ def _card(config: Config, run: Path) -> str:
     lines = [
         f"---\n{yaml.safe_dump(facts, sort_keys=False)}---",
         f"# {name}, trained by {method}",
-        f"Trained with [unigrad](https://arxiv.org/abs/2509.04419) for {measured.steps} steps: "
+        f"Trained with [unigrad](https://arxiv.org/abs/2509.04419), steps: {measured.steps}, "
         f"{measured.tokens_generated:,} tokens generated, {measured.tokens_trained:,} trained.",
         "## Data\n" + "\n".join(_data(config, run)),
         "## Metrics\n" + "\n".join(_metrics(config, run, measured)),

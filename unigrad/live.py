@@ -7,6 +7,7 @@ import importlib.util
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 from rich.table import Table
 
+QUIET_SECONDS = 60
+"""After which a log says how far the step in flight is."""
 PLAIN_WIDTH = 180
 """Columns of a table that goes to a file or a pipe, where no terminal's edge would fold it."""
 
@@ -64,6 +67,8 @@ class LiveDisplay:
         self._console = console
         self._name = name
         self._total = total
+        self._done = done
+        self._said = time.monotonic()
         self._bar: Progress | None = None
         if _can_redraw(console):
             columns = (TextColumn(name), MofNCompleteColumn(), BarColumn(), *more_columns)
@@ -82,13 +87,22 @@ class LiveDisplay:
             self._bar.stop()
 
     def say(self, line: str) -> None:
+        self._said = time.monotonic()
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def show(self, done: int, facts: str) -> None:
+        self._done = done
         if self._bar:
             self._bar.update(self._task, completed=done, facts=facts)
         else:
             self.say(f"{self._name} {done}/{self._total}  {facts}")
+
+    def within(self, facts: str) -> None:
+        """How far the next one is: at once on the bar, elsewhere a line where none was said for a while."""
+        if self._bar:
+            self._bar.update(self._task, facts=facts)
+        elif time.monotonic() - self._said > QUIET_SECONDS:
+            self.say(f"{self._name} {self._done}/{self._total}  {facts}")
 
 
 def _can_redraw(console: Console) -> bool:

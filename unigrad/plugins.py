@@ -3,14 +3,17 @@ imported; the registries stand where the built-in ones do."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import importlib.util
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TypeVar
 
-from unigrad.errors import ConfigError, UserCodeError, nearest
+from unigrad.errors import ConfigError, UserCodeError, did_you_mean, nearest
 
 T = TypeVar("T")
 
@@ -61,6 +64,37 @@ def import_module(name: str, what: str) -> ModuleType:
         raise UserCodeError from error
     except (Exception, SystemExit) as error:
         raise UserCodeError from error
+
+
+def import_file(path: str, what: str) -> ModuleType:
+    """The module in a Python file; modules beside the file count. It has one name, whatever way leads to the file.
+
+    Raises ValueError, on behalf of `what`, where there is no such file, and UserCodeError for whatever it raises.
+    """
+    file = Path(path).expanduser().resolve()
+    if not file.is_file():
+        known = sorted(each.name for each in file.parent.glob("*.py")) if file.parent.is_dir() else []
+        there = did_you_mean(file.name, known) if known else ""
+        raise ValueError(f"{what}: no file {file.name} in {file.parent}{there}")
+    digest = hashlib.sha256(str(file).encode()).hexdigest()[:8]
+    name = f"{re.sub('[^a-z0-9]', '_', file.stem, flags=re.I)}_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None  # of a file that ends in .py
+    assert spec.loader is not None
+    if str(file.parent) not in sys.path:
+        sys.path.append(str(file.parent))
+    _packages.add(name)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[name]
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise UserCodeError from error
+    return module
 
 
 def theirs(error: BaseException) -> TracebackType | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -10,10 +11,10 @@ from types import FrameType
 
 
 @contextlib.contextmanager
-def stop_signals(*, second_acts: bool) -> Iterator[list[int]]:
+def stop_signals(*, second_acts: bool, announce: str | None = None) -> Iterator[list[int]]:
     """A list that gathers each SIGINT, SIGTERM and SIGHUP; `second_acts`: but one of the first two, and a second of its
-    kind acts as usual. A terminal that closes may send several SIGHUPs, and means no haste by the second. Where SIGHUP
-    is ignored (nohup), it stays so.
+    kind acts as usual. `announce` is said on stderr at the first. A terminal that closes may send several SIGHUPs, and
+    means no haste by the second. Where SIGHUP is ignored (nohup), it stays so.
 
     Only the main thread may listen to signals: on another the list stays empty.
     """
@@ -24,6 +25,10 @@ def stop_signals(*, second_acts: bool) -> Iterator[list[int]]:
 
     def note(number: int, _frame: FrameType | None) -> None:
         received.append(number)
+        if announce is not None and len(received) == 1:
+            # Not by a file object, whose lock the interrupted code may hold.
+            with contextlib.suppress(OSError):
+                os.write(2, f"\n{announce}\n".encode())
         if second_acts and number != signal.SIGHUP:
             signal.signal(number, previous[signal.Signals(number)])
 

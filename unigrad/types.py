@@ -8,6 +8,8 @@ from enum import StrEnum
 from typing import Any, Literal, Protocol
 
 AnswerKind = Literal["math", "choice"]
+Message = tuple[str, str]
+"""Of a chat: its role, as chat templates name it, and its text."""
 NoBox = Literal["last_number", "wrong"]
 """What a completion without a box is: read for its last number (or option), or wrong."""
 
@@ -22,6 +24,7 @@ class Reason(StrEnum):
     BAD_GOLD = "bad gold"
     REWARD_FUNCTION = "reward function"
     UNSCORED = "unscored"
+    REWARD_TIMED_OUT = "reward timed out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,16 @@ class Problem:
     kind: AnswerKind = "math"
     columns: Mapping[str, Any] = field(default_factory=dict)
     """Every other column of the row, handed to a user's reward function under its own name."""
+    messages: tuple[Message, ...] = ()
+    """Of a problem that came as a chat: the chat up to the question, which is the last; empty of one that came as
+    text."""
+    read_from: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """The column that each field was read from."""
+
+    @property
+    def context(self) -> tuple[Message, ...]:
+        """What was said before the question: a system prompt, earlier turns."""
+        return self.messages[:-1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from unigrad.cli import main
+from unigrad.cli.evaluate import OPEN
 from unigrad.config import Config, config_keys
 from unigrad.evaluate.protocol import Protocol
 
@@ -81,7 +82,7 @@ def test_help_lists_each_key_with_both_spellings_meaning_and_default(capsys: pyt
         assert f"--{key} " in text
         assert f", --{name.replace('_', '-')} " in text
         meaning = " ".join((known[key].description or "").split())
-        if key in ("data.prompt_template", "rollout.stop", "rollout.engine", "verify.no_box"):
+        if key in OPEN:
             assert f"{meaning} (default: " in text
         else:
             default = "null" if defaults[key] is None else defaults[key]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from unigrad.compare.curves import _over_tokens, draw
 from unigrad.compare.plan import Comparison, PlannedRun, plan
 from unigrad.compare.runs import measure_all
-from unigrad.compare.table import Statistics, as_markdown, caption, headings, rows, statistics
+from unigrad.compare.table import Statistics, as_markdown, as_rich, caption, headings, rows, statistics
 from unigrad.runs.metrics import measure
 from unigrad.stats.intervals import interval
 
@@ -159,3 +161,19 @@ def test_over_tokens_the_curves_stand_at_the_same_numbers_of_tokens(tmp_path: Pa
     assert curve[4500] == pytest.approx((0.2 + 0.9) / 2, abs=1e-12)
     draw({"hpt": {0: run}}, tmp_path / "tokens.png", by_tokens=True)
     assert (tmp_path / "tokens.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_table_fits_a_terminal(tmp_path: Path) -> None:
+    _, found = compared(tmp_path)
+    for width, count in ((80, 2), (200, 1)):
+        tables = as_rich(found, width)
+        assert len(tables) == count
+        console = Console(file=io.StringIO(), width=width)
+        for table in tables:
+            console.print(table)
+        printed = console.file.getvalue()  # type: ignore[attr-defined]
+        assert all(len(line.rstrip()) <= width for line in printed.splitlines())
+        for cells in rows(found):
+            # No cell is folded, and each table names the rows.
+            assert all(cell in printed for cell in cells)
+            assert sum(line.startswith(f" {cells[0]} ") for line in printed.splitlines()) == count

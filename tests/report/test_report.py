@@ -73,7 +73,7 @@ def test_two_runs_give_every_figure_that_their_data_is_there_for(write_run: Writ
     first = write_run("hpt", OUTCOMES, LEVELS, method__name="hpt")
     second = write_run("hpt_gate2", {"a": [None, (0, 1)], "b": [(1, 0), (1, 1)]}, LEVELS, method__name="hpt_gate2")
     page = reported(tmp_path / "page.html", first, second)
-    names = {"fig3-1", "fig3-2", "fig4", "fig5", "fig6", "fig7", "fig8"}
+    names = {"reward", "fig3-1", "fig3-2", "fig4", "fig5", "fig6", "fig7", "fig8"}
     assert names <= page.ids
     files = tmp_path / "page"
     assert {path.name for path in files.iterdir()} == {

@@ -17,7 +17,8 @@ def rollout_lines(question: str, level: int | None, rewards: Outcome, **changes:
     """A question of one step: its rollouts and, where none is solved, its demonstration."""
     solved = sum(rewards or ())
     shared = {
-        "id": question, "level": level, "prompt": f"What is {question}?\n", "answer": "7", "truncated": False,
+        "id": question, "level": level, "problem": f"What is {question}?",
+        "prompt": f"What is {question}?\n", "answer": "7", "truncated": False,
         "gate": {"alpha": float(solved > 0), "beta": float(not solved), "solved": solved, "fell_back": False},
     }  # fmt: skip
     lines: list[dict[str, Any]] = []

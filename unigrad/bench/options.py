@@ -24,6 +24,7 @@ FIXED = {
     **DEFAULTS,
     "data.eval": "null",
     "data.prompt_template": "{problem}",
+    "data.apply_chat_template": "false",
     "train.eval_steps": "0",
     "train.save_steps": "0",
     "train.tensorboard": "false",

@@ -24,6 +24,7 @@ from unigrad.plugins import theirs
 COMMANDS = {
     "train": "train a model: unigrad train [RECIPE] [--section.key VALUE ...]",
     "evaluate": "measure a model: unigrad evaluate MODEL --suite paper",
+    "sample": "what a model says: unigrad sample MODEL --problem TEXT",
     "compare": "train methods side by side: unigrad compare [RECIPE] --methods a,b,c",
     "bench": "what a training step costs on this machine: unigrad bench [MODEL]",
     "report": "the paper's figures and tables of runs: unigrad report RUN [RUN ...]",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from unigrad.cli import plugins
@@ -16,6 +16,9 @@ from unigrad.evaluate.suites import BENCHMARKS, SUITES
 OPEN = {
     "data.prompt_template": "that of the run that MODEL lies in; else plain for tiny, chat_boxed if the tokenizer has "
     "a chat template, chat if that asks for the box itself, or boxed",
+    "data.apply_chat_template": "as the run that MODEL lies in has it; else null",
+    "data.chat_template_kwargs": "those of the run that MODEL lies in; else none",
+    "data.system_prompt": "as the run that MODEL lies in has it; else null",
     "rollout.stop": "those of the run that MODEL lies in; else none",
     "verify.no_box": "as the run that MODEL lies in has it; else last_number",
     "rollout.engine": "that of the run that MODEL lies in; else auto",
@@ -31,7 +34,7 @@ def run(arguments: list[str]) -> int:
     model, suite, rescore = (options.pop(name) for name in ("model", "suite", "rescore"))
     del options["plugins"]  # loaded before
     out, data, against = (options.pop(name) for name in ("out", "data", "against"))
-    protocol = Protocol.of({key: _value(key, given) for key, given in options.items()})
+    protocol = read_protocol(options)
 
     from unigrad.versions import warn_of_untested
 
@@ -39,6 +42,11 @@ def run(arguments: list[str]) -> int:
     from unigrad.evaluate.evaluation import evaluate
 
     return evaluate(model, suite, protocol, out=out, data=data, rescore=rescore, against=against)
+
+
+def read_protocol(options: Mapping[str, Sequence[tuple[str, str]]]) -> Protocol:
+    """Of what `add_protocol` gathered. Raises ConfigError on a bad value."""
+    return Protocol.of({key: _value(key, given) for key, given in options.items()})
 
 
 class _Given(argparse.Action):
@@ -100,14 +108,20 @@ def parser() -> Parser:
     )
     add("--rescore", action="store_true", help="verify the saved completions again, without the model")
     add(plugins.OPTION, metavar="MODULE[,...]", help=plugins.HELP)
+    add_protocol(parser)
+    return parser
+
+
+def add_protocol(parser: Parser, without: Collection[str] = ()) -> None:
+    """The keys of a protocol as options, but those `without`."""
     keys = parser.add_argument_group(
         "keys, as in `unigrad train --help`, each with its short spelling (--stop is one string, given again for more)"
     )
     known, defaults = dict(config_keys()), Config().flat()
     for name, key in Protocol.keys().items():
-        default = OPEN.get(key) or in_words(defaults[key])
-        add_key(keys, key, known[key], default, f"--{name.replace('_', '-')}", action=_Given)
-    return parser
+        if key not in without:
+            default = OPEN.get(key) or in_words(defaults[key])
+            add_key(keys, key, known[key], default, f"--{name.replace('_', '-')}", action=_Given)
 
 
 def _epilog() -> str:

@@ -24,6 +24,8 @@ from unigrad.runs.metrics import RunMetrics
 from unigrad.versions import environment
 
 TABLE_FILE, CURVES_FILE = "comparison.md", "curves.png"
+TABLE_WIDTH = 80
+"""Letters a line, where the output is no terminal that says its own."""
 RESULTS = (COMPARISON_FILE, TABLE_FILE, CURVES_FILE)
 
 
@@ -98,7 +100,8 @@ def _report(
     from unigrad.compare.table import as_markdown, as_rich, caption, statistics
 
     found = statistics(comparison, measured)
-    console.print(as_rich(found))
+    for table in as_rich(found, console.width if console.is_terminal else TABLE_WIDTH):
+        console.print(table)
     for line in caption(found):
         console.print(line, markup=False, soft_wrap=not console.is_terminal)
     data = {**_settings(comparison), "runs": _runs(comparison, measured), "statistics": found.as_data()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
@@ -160,9 +160,32 @@ def _budget(found: Statistics) -> str:
     return f"{line}, but {', '.join(found.short_of_budget)} came to train.max_steps first."
 
 
-def as_rich(found: Statistics) -> Table:
-    table = text_table(headings(found))
-    for row in rows(found):
+def as_rich(found: Statistics, width: int) -> list[Table]:
+    """The table; where it is wider than so many letters, as several with the same rows, each within them."""
+    columns = [
+        # A heading is as narrow as its numbers.
+        [title if len(title) <= max(map(len, cells)) else title.replace(" ", "\n"), *cells]
+        for title, *cells in zip(headings(found), *rows(found), strict=True)
+    ]
+    names, *numbers = columns
+    tables = [[names]]
+    for column in numbers:
+        if len(tables[-1]) > 1 and _width([*tables[-1], column]) > width:
+            tables.append([names])
+        tables[-1].append(column)
+    return [_filled(each) for each in tables]
+
+
+def _width(columns: Sequence[Sequence[str]]) -> int:
+    """Letters that a table of these columns takes, each with a space at either side."""
+    lines = (max(len(line) for cell in column for line in cell.split("\n")) for column in columns)
+    return sum(2 + longest for longest in lines) + 1
+
+
+def _filled(columns: Sequence[Sequence[str]]) -> Table:
+    titles, *cells = zip(*columns, strict=True)
+    table = text_table(titles)
+    for row in cells:
         table.add_row(*row)
     return table
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from unigrad.config.credentials import check_no_credentials, texts
+from unigrad.config.other_names import meant
 from unigrad.config.schema import Config, current_config
 from unigrad.config.section import LARGEST
 from unigrad.config.yaml_text import read_yaml
@@ -22,9 +23,11 @@ RESUMABLE_CHANGES = (
     "train.save_steps",
     "train.save_total_limit",
     "train.keep_best",
+    "train.patience",
     "train.eval_steps",
     "train.tensorboard",
     "train.wandb",
+    "train.push_to_hub",
     "train.save_token_logprobs",
     "ranks.sharded",
     "ranks.cpu_offload",
@@ -44,8 +47,11 @@ def config_keys(model: type[BaseModel] | None = None, prefix: str = "") -> Itera
 
 
 def nearest_key(key: str, known: Iterable[str]) -> str | None:
-    """The one of the `known` that was meant: one whose last part is the same, else the nearest."""
+    """The one of the `known` that was meant: by another trainer's name for it, one whose last part is the same, else
+    the nearest."""
     known = [*known]
+    if (elsewhere := meant(key)) in known:
+        return elsewhere
     leaf = key.rsplit(".", 1)[-1]
     return next((name for name in known if name.rsplit(".", 1)[-1] == leaf), None) or nearest(key, known)
 
@@ -76,6 +82,8 @@ def type_name(field: FieldInfo) -> str:
             return "|".join(str(choice) for choice in arguments)
         if origin in (types.UnionType, typing.Union):
             return "|".join(name(member) for member in arguments)
+        if origin is dict:
+            return "{NAME: VALUE, …}"
         if origin is tuple:
             return f"[{name(arguments[0])}, …]"
         return "null" if annotation is type(None) else str(annotation.__name__)
@@ -167,6 +175,8 @@ def _complaint(error: Mapping[str, Any]) -> str:
     if error["type"] == "literal_error":
         expected = [choice.strip().strip("'") for choice in error["ctx"]["expected"].replace(" or ", ",").split(",")]
         return f"must be one of {', '.join(expected)}; did you mean {nearest(str(error['input']), expected)!r}?"
+    if error["type"] == "dict_type":
+        return "must be a mapping, {NAME: VALUE, …}"
     if error["type"] in ("string_too_short", "too_short"):
         return "must not be empty"
     message = str(error["msg"]).removeprefix("Value error, ")

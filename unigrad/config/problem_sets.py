@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from unigrad.config.section import Given, NonNegative, Positive, Section
+
+EMBEDDED = "tiny"
+"""What the embedded problem set is called."""
 
 
 class ColumnsConfig(Section):
@@ -57,14 +60,15 @@ def set_name(path: str) -> str:
 
 
 class DataConfig(Section):
-    train: Given | tuple[SourceConfig, ...] = "tiny"
+    train: Given | tuple[SourceConfig, ...] = EMBEDDED
     """Training problems: a file (.jsonl, .json, .csv, .parquet), folder, glob or hub dataset, or `tiny`, the embedded
     generator; or a list of them to be mixed, each alone or as {path: …, weight: 2, split: …, subset: …, columns: …}"""
     train_split: str = "train"
     """Split of a hub dataset to train on"""
-    eval: Given | tuple[HeldOutConfig, ...] | None = "tiny"
+    eval: Given | tuple[HeldOutConfig, ...] | None = EMBEDDED
     """Held-out problems, given like data.train; or several sets, each measured by itself: a list of paths, or {NAME:
-    PATH, …}, or {NAME: {path: …, split: …, subset: …, columns: …}, …}; null: no evaluation"""
+    PATH, …}, or {NAME: {path: …, split: …, subset: …, columns: …}, …}; null: no evaluation. Where it is not given:
+    `tiny` if data.train is, else null"""
     eval_split: str = "test"
     """Split of a hub dataset to evaluate on"""
     subset: str | None = None
@@ -72,6 +76,13 @@ class DataConfig(Section):
     columns: ColumnsConfig = ColumnsConfig()
     prompt_template: str = "plain"
     """How a problem becomes a prompt: a template's name (listed below) or your own text holding {problem}"""
+    apply_chat_template: bool | None = None
+    """Whether the tokenizer's chat template is put around that; null: where the template is a chat, and around your own
+    text where the tokenizer has one"""
+    chat_template_kwargs: dict[str, Any] = Field(default={})
+    """What the chat template is given besides, such as {enable_thinking: false}; in evaluations too"""
+    system_prompt: str | None = None
+    """System prompt of every problem, in place of its own; empty: none; null: what a problem brings itself"""
     end_of_turn: str | None = None
     """Token that ends demonstrations and stops rollouts; null: what the chat template writes there, else EOS"""
     max_prompt_length: Positive = 1024
@@ -88,6 +99,16 @@ class DataConfig(Section):
     """Use only the first so many training problems, of those that the levels leave; null: all"""
     max_eval_problems: Positive | None = None
     """Evaluate on only the first so many held-out problems, or of each benchmark; null: all"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _held_out_of_the_same(cls, values: Any) -> Any:
+        """Problems of one's own are not measured on the embedded ones, unless that is said."""
+        if not isinstance(values, dict) or "eval" in values or "train" not in values:
+            return values
+        train = values["train"] if isinstance(values["train"], list | tuple) else [values["train"]]
+        paths = [item.get("path") if isinstance(item, dict) else item for item in train]
+        return values if EMBEDDED in paths else {**values, "eval": None}
 
     @field_validator("train", mode="before")
     @classmethod

@@ -73,6 +73,11 @@ def load_config(recipe: str, overrides: Mapping[str, str] | None = None) -> Conf
             node = node.setdefault(section, {})
         node[name] = parse(text, known[key])
     config = validate(tree, recipe)
+    if "data.eval" in (overrides or {}) and config.data.eval is not None and not config.train.eval_steps:
+        raise ConfigError(
+            "data.eval is given, and train.eval_steps is 0, so it would never be read; "
+            "--train.eval_steps 10 evaluates on it every 10 steps"
+        )
     if recipe.endswith(OFFICIAL) and (config.rollout.top_p < 1 or config.rollout.top_k > 0):
         raise ConfigError(
             f"recipe {recipe}: rollout.top_p = {config.rollout.top_p:g} and top_k = {config.rollout.top_k} are not the "

@@ -124,11 +124,17 @@ class VerifyConfig(Section):
     no_box: NoBox = "last_number"
     """What a completion without a box is: last_number reads its last number or option, wrong as for the authors"""
     reward_function: str | None = None
-    """Your own reward, `package.module.function`, with TRL's signature f(prompts, completions, **columns)"""
+    """Your own reward, `package.module.function` or `file.py:function`, with TRL's signature f(prompts, completions,
+    **columns)"""
     reward_functions: tuple[str, ...] = ()
     """Several rewards, with commas, whose weighted sum counts; `verify` is the verifier's (reward/<name>/mean: each)"""
     reward_weights: tuple[float, ...] | None = None
     """The weight of each of reward_functions, with commas; null: 1 each"""
+    reward_timeout_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Limit for one call of a reward function; what it has not scored by then is as if it gave None, and is counted in
+    verify/reward_timed_out. null: no limit"""
+    reward_workers: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Calls of a reward function side by side, in threads, each for its share of the completions: for slow judges"""
 
     @field_validator("reward_functions", "reward_weights", mode="before")
     @classmethod
@@ -142,6 +148,10 @@ class VerifyConfig(Section):
             raise ValueError("verify.reward_function and verify.reward_functions: give one of them")
         if twice := next((each for each in functions if functions.count(each) > 1), None):
             raise ValueError(f"verify.reward_functions names {twice!r} twice; give it a larger weight instead")
+        if not (self.reward_function or functions):
+            for key in ("reward_timeout_seconds", "reward_workers"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(f"verify.{key} is for verify.reward_function, and there is none")
         if weights is not None and len(weights) != len(functions):
             raise ValueError(
                 f"verify.reward_weights has {len(weights)} weights for {len(functions)} of verify.reward_functions"
@@ -228,12 +238,16 @@ class TrainConfig(Section):
     """Checkpoints kept; older ones go once a new one is complete; null: all"""
     keep_best: bool = False
     """Save a checkpoint at each evaluation that beats all before it, and keep the best one whatever save_total_limit"""
+    patience: Positive | None = None
+    """The run ends once so many evaluations in a row are no better than the best before them; null: it does not"""
     eval_steps: NonNegative = 10
     """An evaluation every so many steps, and before the first and after the last; 0: off"""
     tensorboard: bool = True
     """Write TensorBoard event files beside metrics.jsonl"""
     wandb: bool = False
     """Log to Weights & Biases too (needs unigrad[wandb]; WANDB_MODE=offline stays on this machine)"""
+    push_to_hub: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")] | None = None
+    """Upload final/ to this repository of the hub at the end (USER/NAME, made private); null: it stays here"""
     save_token_logprobs: bool = True
     """Write each token's text and log-prob into the rollout files, for `unigrad report`; about 13 bytes a token"""
 
@@ -309,9 +323,12 @@ class Config(Section):
                 f"train.questions_per_update ({train.questions_per_update}) must divide "
                 f"train.questions_per_step ({train.questions_per_step})"
             )
-        if train.keep_best and not (train.eval_steps and self.data.held_out_sets):
+        if not (train.eval_steps and self.data.held_out_sets):
             lacking = "data.eval is null" if train.eval_steps else "train.eval_steps is 0"
-            raise ValueError(f"train.keep_best: {lacking}, so nothing tells which checkpoint is the best")
+            if train.keep_best:
+                raise ValueError(f"train.keep_best: {lacking}, so nothing tells which checkpoint is the best")
+            if train.patience:
+                raise ValueError(f"train.patience: {lacking}, so nothing tells whether the run goes on getting better")
         self.verify.check()
         if self.method.solved_at != SOLVED_AT and not (self.verify.reward_function or self.verify.reward_functions):
             raise ValueError(

@@ -42,7 +42,7 @@ class Section(BaseModel):
 
     def flat(self) -> dict[str, Any]:
         """Every key by its dotted name."""
-        return dict(flatten(self.model_dump(mode="json")))
+        return dict(_keys(self, self.model_dump(mode="json"), ""))
 
 
 S = TypeVar("S", bound=Section)
@@ -75,6 +75,15 @@ def _option_value(option: Option, value: Any) -> Any:
         close = nearest(str(value), choices)
         raise ValueError(f"must be one of {', '.join(choices)}; did you mean {close!r}?")
     raise ValueError(f"must be {option.wanted}")
+
+
+def _keys(section: Section, dumped: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in dumped.items():
+        inner = getattr(section, name)
+        if isinstance(inner, Section):
+            yield from _keys(inner, value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

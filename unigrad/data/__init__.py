@@ -1,14 +1,24 @@
 """Problem sets, prompt templates, demonstrations, and the order of the questions."""
 
+from unigrad.data.columns import columns_line
 from unigrad.data.demonstrations import encode_demonstration
 from unigrad.data.levels import of_levels
 from unigrad.data.order import Share, epoch_order, mixed_epoch, questions_at_step, share
-from unigrad.data.prepare import PreparationReport, Prepared, PreparedProblem, prepare_problems, prompted
+from unigrad.data.prepare import (
+    PreparationReport,
+    Prepared,
+    PreparedProblem,
+    contexts_left_out,
+    contexts_warning,
+    prepare_problems,
+    prompted,
+)
 from unigrad.data.problems import load_problems
 from unigrad.data.templates import (
     PROMPT_TEMPLATES,
     PromptTemplate,
     encode_prompt,
+    fitted,
     prompt_template,
     render,
     template_names,
@@ -23,9 +33,13 @@ __all__ = [
     "PromptTemplate",
     "Share",
     "Turn",
+    "columns_line",
+    "contexts_left_out",
+    "contexts_warning",
     "encode_demonstration",
     "encode_prompt",
     "epoch_order",
+    "fitted",
     "load_problems",
     "mixed_epoch",
     "of_levels",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from unigrad.types import Message
+
 _ROLES = {"human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant", "chatgpt": "assistant"}
 _TOOLS = frozenset({"tool", "function", "ipython", "observation"})
 
@@ -29,6 +31,13 @@ def question(value: Any) -> str | None:
     return _last(value, "user")
 
 
+def asked(value: Any) -> tuple[Message, ...]:
+    """A chat up to its last user message; nothing of what is no chat."""
+    turns = [turn for turn in map(_turn, value) if turn is not None] if is_chat(value) else []
+    last = max((place for place, (role, _) in enumerate(turns) if role == "user"), default=-1)
+    return tuple(turns[: last + 1])
+
+
 def demonstration(value: Any) -> str | None:
     """Text as it is, or a chat's last assistant message, where no user message follows it; else None.
 
@@ -51,7 +60,7 @@ def _last(value: Any, role: str) -> str | None:
     return None
 
 
-def _turn(message: Any) -> tuple[str, str] | None:
+def _turn(message: Any) -> Message | None:
     """(role, text); None for what is no message, or holds more than text."""
     match message:
         case {"role": str(role), "content": content} | {"from": str(role), "value": content}:

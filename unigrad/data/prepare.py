@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ class PreparationReport:
     """What became of a problem set. Lengths are in tokens; the dropped are named by their problems' ids.
 
     problems: how many were read.
+    contexts_left_out: how many bring a system prompt or earlier turns that the template has no place for.
     demonstrations: how many are kept, right or wrong; demonstrations_solved: how many of them earn the full reward.
     reasons: the verdicts on those.
     """
@@ -38,6 +39,7 @@ class PreparationReport:
     problems: int
     max_prompt_length: int
     dropped_long_prompts: tuple[str, ...]
+    contexts_left_out: int
     demonstrations: int
     max_demonstration_length: int | None
     dropped_long_demonstrations: tuple[str, ...]
@@ -65,6 +67,8 @@ class PreparationReport:
             )
             if self.demonstrations_right < FEW:
                 lines.append(self._warning())
+        if self.contexts_left_out:
+            lines.append(contexts_warning(self.contexts_left_out))
         for what, dropped, limit in (
             ("problems", self.dropped_long_prompts, f"prompt over {self.max_prompt_length}"),
             ("demonstrations", self.dropped_long_demonstrations, f"over {self.max_demonstration_length}"),
@@ -98,6 +102,7 @@ _CAUSES = {
     Reason.TIMED_OUT: "their answers take too long to check (verify.timeout_seconds)",
     Reason.REWARD_FUNCTION: "the reward function gives them less than method.solved_at",
     Reason.UNSCORED: "the reward function gives them None",
+    Reason.REWARD_TIMED_OUT: "the reward function does not return in time (verify.reward_timeout_seconds)",
 }
 
 
@@ -140,6 +145,7 @@ def prepare_problems(
         problems=len(problems),
         max_prompt_length=max_prompt_length,
         dropped_long_prompts=tuple(each.problem.id for each in rendered if len(each.prompt_ids) > max_prompt_length),
+        contexts_left_out=contexts_left_out(problems, template),
         demonstrations=len(demonstrations),
         max_demonstration_length=limit,
         dropped_long_demonstrations=tuple(kept[each].problem.id for each in solutions if each not in short),
@@ -151,9 +157,21 @@ def prepare_problems(
     return Prepared(tuple(prepared), report)
 
 
+def contexts_left_out(problems: Iterable[Problem], template: PromptTemplate) -> int:
+    """How many of the problems bring a system prompt or earlier turns that the template has no place for."""
+    return 0 if template.chat else sum(bool(template.context(problem.context)) for problem in problems)
+
+
+def contexts_warning(count: int) -> str:
+    return (
+        f"WARNING: {count} problems bring a system prompt or earlier turns, which this prompt template has no place "
+        "for: they are left out (--data.prompt_template chat keeps them)"
+    )
+
+
 def prompted(problem: Problem, template: PromptTemplate, tokenizer: PreTrainedTokenizerBase) -> PreparedProblem:
     """The problem with its prompt, without its demonstration. Raises ValueError as `render` does."""
-    prompt = render(template, problem.problem, tokenizer)
+    prompt = render(template, problem.problem, tokenizer, problem.context)
     return PreparedProblem(problem, prompt, tuple(encode_rendered(template, prompt, tokenizer)), None)
 
 

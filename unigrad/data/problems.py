@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from unigrad.data.chats import demonstration, is_chat, loaded, question
+from unigrad.data.chats import asked, demonstration, is_chat, loaded, question
 from unigrad.data.options import shown_option, with_options
 from unigrad.data.rows import Row, read_rows
 from unigrad.errors import nearest
@@ -60,9 +60,9 @@ def load_problems(
     field that it does not name, each row's first column of CONVENTIONAL_COLUMNS that is not empty is taken. `limit`
     reads the first rows alone.
 
-    - A chat (a list of {role, content}, or ShareGPT's {from, value}) gives its last user message as the problem, and as
-      the demonstration the assistant message that follows it. System prompts and earlier turns are dropped: the prompt
-      template frames the problem. Alpaca's `instruction` and `input` are one problem.
+    - A chat (a list of {role, content}, or ShareGPT's {from, value}) gives its last user message as the problem, what
+      stands before it (a system prompt, earlier turns) as the problem's context, and as the demonstration the assistant
+      message that follows. Alpaca's `instruction` and `input` are one problem.
     - An answer in GSM8K's form (steps, then `#### 1,234`) gives the answer 1234 and, where no column holds a
       demonstration, the steps without `<<...>>` as one that ends in `The final answer is \\boxed{1234}.` Without an
       answer, that of the solution's last box is taken (MATH).
@@ -111,6 +111,7 @@ def _check_texts(problem: Problem, row: Row) -> None:
         ("problem", problem.problem),
         ("answer", problem.answer),
         ("solution", problem.solution or ""),
+        *(("chat", text) for _, text in problem.context),
     ):
         if len(text) > LONGEST_TEXT:
             raise ValueError(f"{row.where}: the {what} has {len(text):,} characters; at most {LONGEST_TEXT:,}")
@@ -192,7 +193,8 @@ def _problem(row: Row, candidates: Mapping[str, tuple[str, ...]], named: Mapping
         raise ValueError(f"{row.where}: no column {column!r}; {_nearest_column(column, row)}")
     given = {field: None if value is _ABSENT else value for field, value in given.items()}
 
-    problem = question(loaded(given["problem"]))
+    chat = loaded(given["problem"])
+    problem = question(chat)
     if problem is None:
         raise wrong("problem", "text or a chat with a user message")
     if not problem:
@@ -200,10 +202,11 @@ def _problem(row: Row, candidates: Mapping[str, tuple[str, ...]], named: Mapping
     if names["problem"] == "instruction" and isinstance(more := row.columns.get("input"), str) and more.strip():
         problem = f"{problem}\n\n{more.strip()}"
 
-    solution = _demonstration(row, candidates["solution"], wrong)
+    demonstrated, solution = _demonstration(row, candidates["solution"], wrong)
     answer, worked = _answer(row, given["answer"], names["answer"], candidates["answer"], solution, wrong)
     if solution is None and worked is None and isinstance(verls := _value(row, "extra_info.answer"), str):
         _, worked = _split_worked_answer(verls.strip())  # GSM8K as verl prepares it
+        demonstrated = "extra_info.answer"
     kind, problem, answer = _choice(row, problem, given["answer"], answer, given["kind"])
 
     level = _level(given["level"])
@@ -225,14 +228,27 @@ def _problem(row: Row, candidates: Mapping[str, tuple[str, ...]], named: Mapping
         level=level,
         kind=kind,
         columns={column: value for column, value in row.columns.items() if column not in consumed},
+        messages=(*asked(chat)[:-1], ("user", problem)) if is_chat(chat) else (),
+        read_from=_read_from(names, given["answer"], demonstrated, solution or worked),
     )
+
+
+def _read_from(
+    names: Mapping[str, str | None], answer: Any, demonstrated: str | None, solution: str | None
+) -> dict[str, str]:
+    """The column of each field. demonstrated: that of the demonstration, where it has one of its own; else it came with
+    the answer, as the answer may have come with it."""
+    solved = names["answer"] if answer is not None and not _is_empty(answer) else demonstrated
+    found = {**names, "answer": solved, "solution": (demonstrated or solved) if solution else None}
+    return {field: column for field, column in found.items() if column is not None}
 
 
 _Wrong = Callable[[str, str], ValueError]
 
 
-def _demonstration(row: Row, columns: Sequence[str], wrong: _Wrong) -> str | None:
-    """Of the first column that holds one: an empty text, or a chat that ends with the user, hides none behind it."""
+def _demonstration(row: Row, columns: Sequence[str], wrong: _Wrong) -> tuple[str | None, str | None]:
+    """The first column that holds one, with it: an empty text, or a chat that ends with the user, hides none behind
+    it."""
     for column in columns:
         value = loaded(_value(row, column))
         if value is _ABSENT or _is_empty(value):
@@ -240,8 +256,8 @@ def _demonstration(row: Row, columns: Sequence[str], wrong: _Wrong) -> str | Non
         if not isinstance(value, str) and not is_chat(value):
             raise wrong("solution", "text or a chat")
         if said := demonstration(value):
-            return said
-    return None
+            return column, said
+    return None, None
 
 
 def _answer(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from unigrad.data.templates import PLACEHOLDER, PromptTemplate, render, render_chat, user
+from unigrad.data.templates import BRACKETS, PLACEHOLDER, PromptTemplate, markers, render, render_chat, user
 from unigrad.errors import nearest
 
 if TYPE_CHECKING:
@@ -15,14 +16,12 @@ if TYPE_CHECKING:
 
 # Words that no template holds and none alters, to be found again in what it renders.
 _QUESTION, _ANSWER = "wombatquestion", "wombatanswer"
-# What the markers of all families begin with: <think>, <|im_end|>, [THINK], ◁think▷.
-_BRACKETS = "<[◁"
 _THOUGHTS = {
     **{f"<{name}>": f"</{name}>" for name in ("think", "thinking", "thought", "reasoning")},
     **{"[THINK]": "[/THINK]", "◁think▷": "◁/think▷", "<|begin_of_thought|>": "<|end_of_thought|>"},
 }
 """What begins a thought, with what ends it."""
-_STARTS = re.compile(rf"(?:^|\n)[^\S\n]*(?=\S)|(?=[{re.escape(_BRACKETS)}])")
+_STARTS = re.compile(rf"(?:^|\n)[^\S\n]*(?=\S)|(?=[{re.escape(BRACKETS)}])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +76,22 @@ def turn_of(template: PromptTemplate, tokenizer: PreTrainedTokenizerBase, named:
     if not template.chat:
         return Turn(template.text.rpartition(PLACEHOLDER)[2], tokenizer.eos_token_id, (eos,) if eos else ())
     opening = render(template, _QUESTION, tokenizer).rpartition(_QUESTION)[2]
-    end, note = _end_of_turn(tokenizer)
+    end, note = _end_of_turn(tokenizer, template.chat_kwargs)
     ends = tuple(text for text in dict.fromkeys((end, eos)) if text)
     return Turn(opening, tokenizer.convert_tokens_to_ids(ends[0]) if ends else None, ends, note)
 
 
-def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> tuple[str | None, str | None]:
+def _end_of_turn(tokenizer: PreTrainedTokenizerBase, chat_kwargs: Mapping[str, Any]) -> tuple[str | None, str | None]:
     """The token that the chat template writes behind an answer, None where it is the EOS; and the turn's note."""
     by_eos = f"completions end with the tokenizer's EOS, {tokenizer.eos_token!r}"
     asked, answered = user(_QUESTION), {"role": "assistant", "content": _ANSWER}
     try:
-        closing = _behind_the_answer(render_chat([asked, answered], tokenizer, add_generation_prompt=False))
+        closing = _behind_the_answer(
+            render_chat([asked, answered], tokenizer, chat_kwargs, add_generation_prompt=False)
+        )
         # Where nothing stands behind the last answer (GLM-4), the next message's token ends it.
         following = closing or _behind_the_answer(
-            render_chat([asked, answered, asked], tokenizer, add_generation_prompt=False)
+            render_chat([asked, answered, asked], tokenizer, chat_kwargs, add_generation_prompt=False)
         )
     except ValueError as error:
         return None, f"the chat template shows no end of a turn: {error}; {by_eos}"
@@ -114,10 +115,9 @@ def _behind_the_answer(text: str) -> str:
 
 def _first_token(text: str, tokenizer: PreTrainedTokenizerBase) -> str | None:
     """The marker that `text` begins with, where it is one token; None where `text` begins with anything else."""
-    markers: set[str] = {*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens}
-    if found := max(filter(text.startswith, markers), key=len, default=None):
+    if found := max(filter(text.startswith, markers(tokenizer)), key=len, default=None):
         return found
-    word = text.split(maxsplit=1)[0] if text and text[0] in _BRACKETS else None
+    word = text.split(maxsplit=1)[0] if text and text[0] in BRACKETS else None
     # A vocabulary may hold a marker without naming it as special.
     return word if word is not None and word in tokenizer.get_vocab() else None
 

@@ -30,7 +30,7 @@ class BenchmarkProblems:
     @property
     def problems_digest(self) -> str:
         """Of what a completion depends on."""
-        return _digest([(problem.id, problem.problem) for problem in self.problems])
+        return _digest([(problem.id, problem.problem, *problem.context) for problem in self.problems])
 
     @property
     def answers_digest(self) -> str:

@@ -168,7 +168,7 @@ def _completed(protocol: Protocol, model: str, sampled: Mapping[str, Any] | None
     """`protocol` as the model's run has it, or as `sampled` (settings.json) says of completions that are there."""
     if sampled is None:
         return as_trained(protocol, model)
-    return protocol.completed(**{key: sampled["protocol"].get(key) for key in LEFT_OPEN}), None
+    return protocol.completed({key: sampled["protocol"].get(key) for key in LEFT_OPEN}), None
 
 
 def _check_template(name: str) -> None:
@@ -252,6 +252,8 @@ def _samplers(
         ]
     except (ValueError, OSError) as error:
         raise ConfigError(one_line(error)) from error
+    for line in dict.fromkeys(note for sampler in samplers for note in sampler.notes):
+        say.print(line, markup=False, soft_wrap=True)
     found = facts(policy)
     if "sampled_with" not in settings:
         templates = {sampler.benchmark.name: sampler.template.name for sampler in samplers}

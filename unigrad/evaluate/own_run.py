@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from unigrad.config import Config, load_config, read_yaml
-from unigrad.errors import ConfigError
-from unigrad.evaluate.protocol import AUTO, Protocol
+from unigrad.errors import ConfigError, shortened
+from unigrad.evaluate.protocol import AUTO, MUST_BE_KNOWN, Protocol
 from unigrad.files import is_file, read_text
 from unigrad.runs.folder import CONFIG_FILE, is_saved_model
 
@@ -16,22 +17,35 @@ def as_trained(protocol: Protocol, model: str) -> tuple[Protocol, str | None]:
 
     Raises ConfigError where that run's config.yaml cannot be read and something is left open.
     """
-    if protocol.prompt_template != AUTO and None not in (protocol.stop, protocol.no_box, protocol.engine):
-        return protocol, None
     file = config_file(model)
     if file is None:
         return protocol, None
     try:
         config = load_config(str(file))
     except ConfigError as error:
+        if all(getattr(protocol, name) not in (None, AUTO) for name in MUST_BE_KNOWN):
+            return protocol, None
         raise ConfigError(f"{error}; without it, give --prompt-template, --stop, --no-box and --engine") from error
     completed = protocol.completed(
-        config.data.prompt_template, config.rollout.stop, config.verify.no_box, config.rollout.engine
+        {
+            "prompt_template": config.data.prompt_template,
+            "apply_chat_template": config.data.apply_chat_template,
+            "chat_template_kwargs": config.data.chat_template_kwargs or None,
+            "system_prompt": config.data.system_prompt,
+            "stop": config.rollout.stop,
+            "no_box": config.verify.no_box,
+            "engine": config.rollout.engine,
+        }
     )
     stops = f", stop {', '.join(map(repr, completed.stop))}" if completed.stop else ""
     no_box = "" if completed.no_box == "last_number" else f", no box: {completed.no_box}"
     engine = "" if completed.engine == Config().rollout.engine else f", engine {completed.engine}"
-    return completed, f"as {file} has it: prompt template {completed.prompt_template!r}{stops}{no_box}{engine}"
+    chat = "" if completed.apply_chat_template is None else f", chat template {completed.apply_chat_template}"
+    kwargs = f", {json.dumps(completed.chat_template_kwargs)}" if completed.chat_template_kwargs else ""
+    system = "" if completed.system_prompt is None else f", system prompt {shortened(completed.system_prompt, 60)!r}"
+    return completed, (
+        f"as {file} has it: prompt template {completed.prompt_template!r}{chat}{kwargs}{system}{stops}{no_box}{engine}"
+    )
 
 
 def config_file(model: str) -> Path | None:

@@ -15,7 +15,9 @@ from unigrad.types import NoBox
 
 MAX_COMPLETION_LENGTH = 8192
 AUTO = "auto"
-LEFT_OPEN = ("prompt_template", "stop", "no_box", "engine")
+MUST_BE_KNOWN = ("prompt_template", "stop", "no_box", "engine")
+"""Where all of these are given, a run's config.yaml that cannot be read is none."""
+LEFT_OPEN = (*MUST_BE_KNOWN, "apply_chat_template", "chat_template_kwargs", "system_prompt")
 
 _MODEL_FILES = frozenset((".safetensors", ".bin", ".gguf", ".json", ".jinja", ".model", ".txt"))
 _BLOCKS, _BLOCK_BYTES = 64, 4096
@@ -31,7 +33,7 @@ def _of_key(key: str, **default: Any) -> Any:
 class Protocol:
     """What an evaluation takes of the configuration, each field a key of it that says what it means.
 
-    AUTO, and None for stop, no_box and engine, leave these open for `completed`.
+    AUTO, and None for the others of LEFT_OPEN, leave these open for `completed`.
     """
 
     temperature: float = _of_key("eval.temperature")
@@ -39,6 +41,9 @@ class Protocol:
     max_completion_length: int | None = _of_key("eval.max_completion_length")
     samples: int | None = _of_key("eval.num_generations")
     prompt_template: str = _of_key("data.prompt_template", default=AUTO)
+    apply_chat_template: bool | None = _of_key("data.apply_chat_template")
+    chat_template_kwargs: Mapping[str, Any] | None = _of_key("data.chat_template_kwargs", default=None)
+    system_prompt: str | None = _of_key("data.system_prompt")
     stop: tuple[str, ...] | None = _of_key("rollout.stop", default=None)
     no_box: NoBox | None = _of_key("verify.no_box", default=None)  # noqa: RUF009
     engine: str | None = _of_key("rollout.engine", default=None)
@@ -61,15 +66,10 @@ class Protocol:
         given = {name: values.get(key) for name, key in cls.keys().items()}
         return cls(**{name: value for name, value in given.items() if value is not None})
 
-    def completed(self, prompt_template: str, stop: tuple[str, ...], no_box: NoBox, engine: str | None) -> Protocol:
-        """With these where it leaves them open."""
-        return replace(
-            self,
-            prompt_template=prompt_template if self.prompt_template == AUTO else self.prompt_template,
-            stop=stop if self.stop is None else self.stop,
-            no_box=self.no_box or no_box,
-            engine=self.engine or engine,
-        )
+    def completed(self, values: Mapping[str, Any]) -> Protocol:
+        """With these `values`, by the names of LEFT_OPEN, where it leaves them open."""
+        is_open = {name for name in LEFT_OPEN if getattr(self, name) in (None, AUTO)}
+        return replace(self, **{name: value for name, value in values.items() if name in is_open})
 
     @property
     def longest_completion(self) -> int:
@@ -88,6 +88,7 @@ class Protocol:
         return {
             **asdict(self),
             "max_completion_length": self.longest_completion,
+            "chat_template_kwargs": dict(self.chat_template_kwargs or {}),
             "stop": list(self.stop or ()),
             "no_box": self.judged_by,
             "engine": self.sampled_by,

@@ -9,7 +9,16 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from unigrad.data import PromptTemplate, prompt_template, prompted, render, turn_of
+from unigrad.data import (
+    PromptTemplate,
+    contexts_left_out,
+    contexts_warning,
+    fitted,
+    prompt_template,
+    prompted,
+    render,
+    turn_of,
+)
 from unigrad.data.tiny import model_source
 from unigrad.errors import ConfigError
 from unigrad.evaluate.completions import BLOCK, Chunk, cut
@@ -51,7 +60,8 @@ def facts(policy: Policy) -> dict[str, Any]:
 
 
 class BenchmarkSampler:
-    """Samples one benchmark. `chunks` are all of its completions, `template` the one that makes its prompts."""
+    """Samples one benchmark. `chunks` are all of its completions, `template` the one that makes its prompts, `notes`
+    what is to be said of these, by the line."""
 
     def __init__(
         self,
@@ -67,7 +77,9 @@ class BenchmarkSampler:
         self._engine = engine
         self._seed = protocol.seed
         self.benchmark = benchmark
-        self.template = _template(protocol, benchmark, policy.tokenizer)
+        self.template, self.notes = fitted_template(protocol, benchmark.prompt_template, policy.tokenizer)
+        if left_out := contexts_left_out(problems, self.template):
+            self.notes.append(f"{benchmark.name}: {contexts_warning(left_out)}")
         self._problems = [prompted(each, self.template, policy.tokenizer) for each in problems]
         for each in self._problems:
             policy.check_embedded(each.prompt_ids, f"{benchmark.name}: the prompt of problem {each.problem.id}")
@@ -102,10 +114,24 @@ class BenchmarkSampler:
         roll_out(self._engine, scorer, keyed, replace(self._sampling, num_generations=chunk.count), self._seed, sampled)
 
 
-def _template(protocol: Protocol, benchmark: Benchmark, tokenizer: PreTrainedTokenizerBase) -> PromptTemplate:
+def fitted_template(
+    protocol: Protocol, usual: str | None, tokenizer: PreTrainedTokenizerBase
+) -> tuple[PromptTemplate, list[str]]:
+    """The template that makes the prompts, and what is to be said of it. usual: its name where the protocol leaves it
+    open; None: by the tokenizer. Raises ValueError as `fitted` does."""
+    return fitted(
+        _template(protocol, usual, tokenizer),
+        tokenizer,
+        chat=protocol.apply_chat_template,
+        chat_kwargs=protocol.chat_template_kwargs or {},
+        system_prompt=protocol.system_prompt,
+    )
+
+
+def _template(protocol: Protocol, usual: str | None, tokenizer: PreTrainedTokenizerBase) -> PromptTemplate:
     name = protocol.prompt_template
     if name == AUTO:
-        name = benchmark.prompt_template or ("chat_boxed" if tokenizer.chat_template else "boxed")
+        name = usual or ("chat_boxed" if tokenizer.chat_template else "boxed")
         # Qwen2.5-Math's chat template asks for the box by itself.
         if name == "chat_boxed" and "\\boxed" in render(chat := prompt_template("chat"), "1+1?", tokenizer):
             return chat

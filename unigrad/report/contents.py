@@ -14,20 +14,22 @@ from unigrad.report.figures import (
     gates,
     offline_ratio,
     pass_curves,
+    training_reward,
     validation,
 )
 from unigrad.report.grid import build, difference
 from unigrad.report.runs import Run, Series
 from unigrad.report.sample import Sample, sample
 from unigrad.report.tables import Table, benchmark_table, exclusive_tables, held_out_tables
-from unigrad.runs.folder import rollouts_files
+from unigrad.runs.folder import Example, read_examples, rollouts_files
 from unigrad.runs.rollouts import Question, questions
 
 
 @dataclass
 class Contents:
     """grid_runs: for the figures that are grids, the run whose rollouts their cells open. missing: a sentence for each
-    thing that is not there, and what would bring it. samples: by the name of their run."""
+    thing that is not there, and what would bring it. samples: by the name of their run. examples: likewise, of the
+    training sets."""
 
     runs: Table
     figures: list[Drawn] = field(default_factory=list)
@@ -35,17 +37,22 @@ class Contents:
     tables: list[Table] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     samples: dict[str, Sample] = field(default_factory=dict)
+    examples: dict[str, tuple[Example, ...]] = field(default_factory=dict)
 
 
 def assemble(series: Sequence[Series], evaluations: Sequence[Evaluation], budget: int) -> Contents:
     """Everything that these runs and evaluations give, with at most `budget` bytes of rollouts."""
-    contents = Contents(_overview(series, evaluations))
+    contents = Contents(_overview(series, evaluations), examples=_examples(series))
+    for drawn, lacking in (
+        (training_reward(series), "The training reward: no run has sampled."),
+        (validation(series), "Figure 5, validation accuracy: no run was evaluated (data.eval, train.eval_steps)."),
+    ):
+        _add(contents, drawn, lacking)
     _add(
         contents, pass_curves(evaluations), "Figure 2, pass@k: needs a `unigrad evaluate` of several samples a problem."
     )
     _add_grids(contents, series)
     for drawn, lacking in (
-        (validation(series), "Figure 5, validation accuracy: no run was evaluated (data.eval, train.eval_steps)."),
         (offline_ratio(series), "Figure 6, the offline ratio: no run has made a step."),
         (dynamics(series), "Figure 7, entropy and response length: no run has sampled."),
         (gates(series), "Figure 8, the gates: needs HPT under two values of γ (hpt, hpt_gate1, hpt_gate2)."),
@@ -121,6 +128,16 @@ def _add_samples(contents: Contents, series: Sequence[Series], budget: int) -> N
             contents.missing.append(f"Rollouts of {name}: not one step fits into its share of --max-megabytes.")
 
 
+def _examples(series: Sequence[Series]) -> dict[str, tuple[Example, ...]]:
+    """Each once: runs of a comparison have the same data."""
+    found: dict[str, tuple[Example, ...]] = {}
+    for each in series:
+        for run in each.runs.values():
+            if (examples := read_examples(run.folder)) and examples not in found.values():
+                found[each.name(run)] = examples
+    return found
+
+
 def _overview(series: Sequence[Series], evaluations: Sequence[Evaluation]) -> Table:
     """Where everything comes from."""
     rows = [
@@ -129,7 +146,9 @@ def _overview(series: Sequence[Series], evaluations: Sequence[Evaluation]) -> Ta
         for run in each.runs.values()
     ]
     rows += [[each.label, str(each.folder), "", "evaluation"] for each in evaluations]
-    return Table("Runs", ["name", "folder", "seed", "steps"], rows, "")
+    hints = [each.settings for each in series for _ in each.runs]
+    note = "; ".join(f"{each.label}: {each.settings}" for each in series if each.settings)
+    return Table("Runs", ["name", "folder", "seed", "steps"], rows, note, hints=(*hints, *[""] * len(evaluations)))
 
 
 def _ending(run: Run) -> str:

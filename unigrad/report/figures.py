@@ -16,7 +16,7 @@ from unigrad.report.evaluations import Evaluation
 from unigrad.report.grid import Grid, thinned
 from unigrad.report.panels import WIDTH, draw_curve, draw_line, explained, finish, legend, means, panels_of, window
 from unigrad.report.runs import Run, Series, gate_threshold
-from unigrad.runs.metrics import Metric
+from unigrad.runs.metrics import Metric, reward_metric
 
 INK = "#010203"
 """The colour of text and axes, which the page replaces by its own; nothing else is drawn in it."""
@@ -58,8 +58,9 @@ class Drawn:
     grid: Grid | None = None
 
     @property
-    def label(self) -> str:
-        return self.name.removeprefix("fig")
+    def number(self) -> str:
+        """The paper's; empty where it is none of the paper's figures."""
+        return self.name.removeprefix("fig") if self.name.startswith("fig") else ""
 
 
 def accuracy_grid(grid: Grid, label: str, name: str) -> Drawn:
@@ -137,6 +138,16 @@ def pass_curves(evaluations: Sequence[Evaluation]) -> Drawn | None:
         legend(figure, panels)
     note = "Shares of the problems that k samples solve, unbiased; bands: 95% intervals from resampling the problems."
     return Drawn("fig2", "pass@k", note, figure)
+
+
+def training_reward(series: Sequence[Series]) -> Drawn | None:
+    """The mean reward of the rollouts and, where it is a sum, that of each of its parts; None where nothing sampled."""
+    names = dict.fromkeys(name for each in series for run in each.runs.values() for name in run.rewards)
+    curves = {
+        "mean reward of the rollouts": _metric(series, Metric.REWARD_MEAN),
+        **{f"of {name}, before its weight": _metric(series, reward_metric(name)) for name in names},
+    }
+    return _lines("reward", "Training reward over the steps", series, curves, ())
 
 
 def validation(series: Sequence[Series]) -> Drawn | None:

@@ -17,6 +17,7 @@ from unigrad.report.drawing import panel_boxes
 from unigrad.report.figures import Drawn
 from unigrad.report.sample import Sample
 from unigrad.report.tables import Table
+from unigrad.runs.folder import Example
 
 
 def render(contents: Contents, pictures: Mapping[str, str]) -> str:
@@ -39,6 +40,7 @@ def render(contents: Contents, pictures: Mapping[str, str]) -> str:
             f'<p class="note">unigrad {__version__}; figures and tables bear the numbers of arXiv:2509.04419.</p>\n',
             _contents(contents),
             _table(contents.runs, "runs"),
+            _examples(contents.examples),
             f'<h2 id="figures">Figures</h2>\n{figures}' if contents.figures else "",
             '<h2 id="tables">Tables</h2>\n' if contents.tables else "",
             *(_table(table) for table in contents.tables),
@@ -62,7 +64,11 @@ def _json(data: object) -> str:
 
 
 def _contents(contents: Contents) -> str:
-    links = [f'<a href="#{each.name}">Fig. {each.label}</a>' for each in contents.figures]
+    links = ['<a href="#data">Data</a>'] * bool(contents.examples)
+    links += [
+        f'<a href="#{each.name}">{f"Fig. {each.number}" if each.number else escape(each.title)}</a>'
+        for each in contents.figures
+    ]
     links += ['<a href="#tables">Tables</a>'] * bool(contents.tables)
     links += ['<a href="#rollouts">Rollouts</a>'] * bool(contents.samples)
     links += ['<a href="#missing">Not shown</a>'] * bool(contents.missing)
@@ -70,7 +76,8 @@ def _contents(contents: Contents) -> str:
 
 
 def _figure(drawn: Drawn, picture: str) -> str:
-    caption = f"<strong>Figure {drawn.label}. {escape(drawn.title)}.</strong> {escape(drawn.note)}"
+    number = f"Figure {drawn.number}. " if drawn.number else ""
+    caption = f"<strong>{number}{escape(drawn.title)}.</strong> {escape(drawn.note)}"
     hint = " Hover over a cell to read it, click it to read its rollouts." if drawn.grid else ""
     return f'<figure><div class="wide">{picture}</div><figcaption>{caption}{hint}</figcaption></figure>\n'
 
@@ -86,11 +93,32 @@ def _table(table: Table, kind: str = "") -> str:
 
 
 def _row(number: int, row: Sequence[str], table: Table) -> str:
-    cells = [f'<th scope="row">{escape(row[0])}</th>']
+    hint = f' title="{escape(table.hints[number])}"' if table.hints and table.hints[number] else ""
+    cells = [f'<th scope="row"{hint}>{escape(row[0])}</th>']
     for column, cell in enumerate(row[1:], start=1):
         best = ' class="best"' if (number, column) in table.best else ""
         cells.append(f"<td{best}>{escape(cell)}</td>")
     return "".join(cells)
+
+
+def _examples(examples: Mapping[str, Sequence[Example]]) -> str:
+    """Of each training set what its columns became, and a problem as the model gets it."""
+    if not examples:
+        return ""
+    parts = ['<h2 id="data">Data</h2>\n']
+    for run, sets in examples.items():
+        for each in sets:
+            texts = {"prompt": each.prompt, "demonstration": each.demonstration, "answer": each.answer}
+            shown = "".join(
+                f'<p class="note">{name}</p><div class="text card">{escape(text)}</div>\n'
+                for name, text in texts.items()
+                if text is not None
+            )
+            parts.append(
+                f"<details open><summary>{escape(run)}, {escape(each.set)}: {escape(each.columns)}</summary>\n"
+                f"{shown}</details>\n"
+            )
+    return "".join(parts)
 
 
 def _missing(sentences: Sequence[str]) -> str:

@@ -21,8 +21,9 @@ def report(paths: Sequence[Path], out: Path, max_megabytes: float) -> int:
     """`make_report`, for a command line: what goes wrong with the writing is said. Returns the exit code (see
     `cli.main`)."""
     console = LiveConsole()
+    read = _read(paths, out, console)
     try:
-        make_report(paths, out, max_megabytes, console)
+        _write(*read, out, max_megabytes, console)
     except OSError as error:
         console.print(f"unigrad: error: {one_line(error)}", markup=False, soft_wrap=True)
         return 1
@@ -38,6 +39,10 @@ def make_report(paths: Sequence[Path], out: Path, max_megabytes: float, console:
     Raises ConfigError on anything that is wrong with the input, before anything is written, and OSError on what cannot
     be written.
     """
+    _write(*_read(paths, out, console), out, max_megabytes, console)
+
+
+def _read(paths: Sequence[Path], out: Path, console: Console) -> tuple[Sequence[Run], Sequence[Evaluation]]:
     check_installed("report")
     if out.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"--out {out}: must end in {' or '.join(SUFFIXES)}; did you mean {out}.html?")
@@ -50,20 +55,22 @@ def make_report(paths: Sequence[Path], out: Path, max_megabytes: float, console:
     for run in runs:
         if not run.lines:
             console.print(f"{run.folder}: no metrics yet", markup=False, soft_wrap=True)
-    _write(runs, evaluations, out, round(max_megabytes * 1e6))
-    console.print(
-        f"written: {out} ({out.stat().st_size / 1e6:.1f} MB), {out.with_suffix('')}/", markup=False, soft_wrap=True
-    )
+    return runs, evaluations
 
 
-def _write(runs: Sequence[Run], evaluations: Sequence[Evaluation], out: Path, budget: int) -> None:
+def _write(
+    runs: Sequence[Run], evaluations: Sequence[Evaluation], out: Path, max_megabytes: float, console: Console
+) -> None:
     # Only now: drawing costs a second, and every error of the input is found before it.
     from unigrad.report.contents import assemble
     from unigrad.report.drawing import write
     from unigrad.report.page import render
 
-    contents = assemble(gather(runs), evaluations, budget)
+    contents = assemble(gather(runs), evaluations, round(max_megabytes * 1e6))
     folder = out.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {drawn.name: write(drawn, folder) for drawn in contents.figures}
     replace_text(out, render(contents, pictures))
+    console.print(
+        f"written: {out} ({out.stat().st_size / 1e6:.1f} MB), {out.with_suffix('')}/", markup=False, soft_wrap=True
+    )

@@ -21,6 +21,8 @@ COMPARISON_FILE = "comparison.json"
 SEED_KEYS = ("train.seed", "tiny.seed")
 BY_METHOD = ("method.name", *SEED_KEYS, *RESUMABLE_CHANGES)
 """Keys that say nothing about how one run of a method differs from another."""
+LONGEST_SETTINGS = 32
+"""Letters of what stands behind a method's name in a legend."""
 
 
 class _Comparison(BaseModel):
@@ -48,10 +50,14 @@ class Run(RunMetrics):
 
 @dataclass(frozen=True)
 class Series:
-    """Runs that differ in their seed alone: one line of a figure, one row of a table."""
+    """Runs that differ in their seed alone: one line of a figure, one row of a table.
+
+    settings: what tells them from the other runs of their method, where the label does not say it.
+    """
 
     label: str
     runs: dict[int, Run] = field(default_factory=dict)
+    settings: str = ""
 
     @property
     def first(self) -> Run:
@@ -114,16 +120,24 @@ def _read(folder: Path) -> Run:
 def gather(runs: Sequence[Run]) -> list[Series]:
     """The runs as series, in the order of their first runs.
 
-    A series is named by its method, and where runs of one method differ in more than the seed, by what differs.
+    A series is named by its method, and where runs of one method differ in more than the seed, by what differs; where
+    that is long, by a number.
     """
     series: dict[str, Series] = {}
     differing = {method: _differing([run for run in runs if run.method == method]) for method in _methods(runs)}
+    settings = {run.folder: _settings(run, differing[run.method]) for run in runs}
     for run in runs:
-        label = ", ".join([run.method, *(f"{name} {run.keys[key]}" for key, name in differing[run.method].items())])
+        kinds = list(dict.fromkeys(settings[each.folder] for each in runs if each.method == run.method))
+        own, is_short = settings[run.folder], all(len(kind) <= LONGEST_SETTINGS for kind in kinds)
+        label = ", ".join(filter(None, (run.method, own))) if is_short else f"{run.method} {kinds.index(own) + 1}"
         if label in series and run.seed in series[label].runs:
             label = f"{label} ({run.folder})"
-        series.setdefault(label, Series(label)).runs[run.seed] = run
+        series.setdefault(label, Series(label, settings="" if is_short else own)).runs[run.seed] = run
     return list(series.values())
+
+
+def _settings(run: Run, differing: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {run.keys.get(key)}" for key, name in differing.items())
 
 
 def _methods(runs: Sequence[Run]) -> list[str]:

@@ -98,6 +98,7 @@ def _question(question: Question) -> dict[str, Any]:
     return {
         "id": question.id,
         "level": question.level,
+        "problem": line.problem,
         "prompt": line.prompt,
         "answer": line.answer,
         "gate": asdict(line.gate),

@@ -30,6 +30,8 @@ class Table:
     note: str
     best: frozenset[tuple[int, int]] = frozenset()
     """The cells (row, column) that are the best of their columns."""
+    hints: tuple[str, ...] = ()
+    """What the pointer is shown over each row's name; empty: over none."""
 
 
 def benchmark_table(evaluations: Sequence[Evaluation]) -> Table | None:

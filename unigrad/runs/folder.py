@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -19,6 +20,8 @@ ENVIRONMENT_FILE = "environment.json"
 """Beside each of them: what it ran on."""
 INPUTS_FILE = "inputs.json"
 """Fingerprints of the problems that the run began with."""
+EXAMPLES_FILE = "examples.json"
+"""Of each training set, what its columns became, and its first problem as the model gets it."""
 METRICS_FILE = "metrics.jsonl"
 ROLLOUTS_FOLDER = "rollouts"
 TENSORBOARD_FOLDER = "tensorboard"
@@ -31,6 +34,28 @@ _FINAL_ADAPTER = "final-adapter"
 _INPUTS = TypeAdapter(dict[str, str])
 _ENVIRONMENT = TypeAdapter(dict[Text, Text])
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A training set, with its first problem as the model gets it. columns: what they became, in words.
+
+    prompt, demonstration: decoded with their special tokens; None for want of a demonstration.
+    """
+
+    set: Text
+    columns: Text
+    prompt: Text
+    demonstration: Text | None
+    answer: Text
+
+
+@dataclass(frozen=True, slots=True)
+class _Examples:
+    examples: tuple[Example, ...]
+
+
+_EXAMPLES = TypeAdapter(_Examples)
 
 
 def is_started(run: Path) -> bool:
@@ -113,6 +138,16 @@ def read_inputs(run: Path) -> dict[str, str]:
     """What `write_inputs` wrote; empty where that is gone. Raises ValueError, in one line, for anything else."""
     file = run / INPUTS_FILE
     return read_record(file, _INPUTS) if file.exists() else {}
+
+
+def write_examples(run: Path, examples: Sequence[Example]) -> None:
+    replace_json(run / EXAMPLES_FILE, asdict(_Examples(tuple(examples))))
+
+
+def read_examples(run: Path) -> tuple[Example, ...]:
+    """What `write_examples` wrote; nothing where that is gone. Raises ValueError, in one line, for anything else."""
+    file = run / EXAMPLES_FILE
+    return read_record(file, _EXAMPLES).examples if file.exists() else ()
 
 
 def read_environment(folder: Path) -> dict[str, str]:

@@ -101,6 +101,7 @@ def mean_accuracy(sets: Sequence[Accuracy]) -> Accuracy:
     )
 
 
+_REWARD = re.compile(r"reward/(?P<name>.+)/mean")
 _EVALUATION = re.compile(r"eval/(?P<suite>.+)/(?:(?P<all>accuracy)|level_(?P<level>\d+))")
 CURVES = (Metric.OFFLINE_RATIO, Metric.ENTROPY, Metric.LENGTH_MEAN)
 LAST_STEPS = 10
@@ -176,6 +177,12 @@ class RunMetrics:
         kinds = (Metric.TOKENS_GENERATED, Metric.TOKENS_TRAINED)
         spent = (sum(line.get(kind) or 0 for kind in kinds) for line in self.lines)
         return {0: 0, **dict(zip((line[Metric.STEP] for line in self.lines), accumulate(spent), strict=True))}
+
+    @property
+    def rewards(self) -> list[str]:
+        """The names of the rewards whose sum counts; none where there is one alone."""
+        names = dict.fromkeys(match["name"] for line in self.lines for key in line if (match := _REWARD.fullmatch(key)))
+        return list(names)
 
     @property
     def minutes(self) -> float:

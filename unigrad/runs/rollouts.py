@@ -31,12 +31,14 @@ class RolloutLine:
 
     sample: the rollout's number among its question's, from 0; None: a demonstration. verdict: its `Reason`.
     tokens: how many, the end token included. pieces and logprobs: each token's text, and the log-prob in nats that it
-    was sampled with; None where the run does not keep them. level: None also in files from before levels were written.
+    was sampled with; None where the run does not keep them. problem: the question, without what the template puts
+    around it. level, problem: None also in files from before they were written.
     """
 
     id: Text
     level: Whole | None = None
     sample: Count | None
+    problem: Text | None = None
     prompt: Text
     completion: Text
     answer: Text

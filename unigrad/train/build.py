@@ -12,7 +12,16 @@ from rich.console import Console
 from transformers import PreTrainedConfig
 
 from unigrad.config import Config, SourceConfig
-from unigrad.data import PreparedProblem, PromptTemplate, Turn, prepare_problems, prompt_template, turn_of
+from unigrad.data import (
+    PreparedProblem,
+    PromptTemplate,
+    Turn,
+    columns_line,
+    fitted,
+    prepare_problems,
+    prompt_template,
+    turn_of,
+)
 from unigrad.data.tiny import model_source
 from unigrad.errors import ConfigError
 from unigrad.hybrid import Objective, Term
@@ -24,14 +33,23 @@ from unigrad.rollout import Engine, Sampling
 from unigrad.rollout.engines import chosen_name, emulates_bfloat16, engine_of, is_exact
 from unigrad.rollout.sharded_engine import ShardedEngine
 from unigrad.runs.checkpoints import Position
+from unigrad.runs.folder import Example
 from unigrad.train.annotate import Annotator
 from unigrad.train.checkpoint import load_state
+from unigrad.train.examples import example, example_lines
 from unigrad.train.held_out import HeldOut
 from unigrad.train.loop import Loop
 from unigrad.train.objectives import objectives
 from unigrad.train.optimizer import build_optimizer
 from unigrad.train.pieces import TokenTexts
-from unigrad.train.problem_sets import check_inputs, fingerprint, held_out_problems, label, training_problems
+from unigrad.train.problem_sets import (
+    check_inputs,
+    fingerprint,
+    held_out_notes,
+    held_out_problems,
+    label,
+    training_problems,
+)
 from unigrad.train.questions import ProblemSet, Questions
 from unigrad.train.scorer import build_scorer
 from unigrad.train.step import Step, mixed_seed
@@ -70,15 +88,17 @@ class Build:
         train_sets = [(each, training_problems(each, config)) for each in config.data.train_sets]
         measured = config.data.held_out_sets if config.train.eval_steps else ()
         held_out = [(each.name, held_out_problems(each, config)) for each in measured]
+        for line in held_out_notes(config, [each for _, problems in train_sets for each in problems], dict(held_out)):
+            self._say(line)
         inputs = self._inputs(train_sets, [problem for _, problems in held_out for problem in problems])
 
         policy = self._policy(inputs)
         check_lengths(config, policy.model.config)
-        turn = self._turn(template, policy)
-        prepare = Preparation(policy, template, turn, scorer, config.data.max_prompt_length, self._say)
+        prepare = self._preparation(template, policy, scorer)
         limit = config.max_demonstration_length
         sets = [ProblemSet(prepare(problems, label(each, config), limit), each.weight) for each, problems in train_sets]
         self._check_demonstrations(stages, sets)
+        examples = self._examples([label(each, config) for each, _ in train_sets], sets, policy)
         evaluated = {
             name: prepare(problems, "held-out" if len(held_out) == 1 else f"held-out {name}", None)
             for name, problems in held_out
@@ -108,6 +128,7 @@ class Build:
             stages=stages,
             start=self._start(stages, optimizer, policy),
             inputs=inputs,
+            examples=examples,
             held_out=self._held_out(evaluated, engine, scorer) if evaluated and engine else None,
             texts=TokenTexts(policy.tokenizer) if config.train.save_token_logprobs else None,
             kept=self.kept,
@@ -167,6 +188,27 @@ class Build:
         if reference is None and not own_logprobs and policy.value_head is None:
             return None
         return Annotator(policy, reference, own_logprobs, config.train.tokens_per_micro_batch, self.world)
+
+    def _examples(self, names: Sequence[str], sets: Sequence[ProblemSet], policy: Policy) -> list[Example]:
+        """One of each set, said as well."""
+        found = [example(name, each.problems, policy.tokenizer) for name, each in zip(names, sets, strict=True)]
+        for line in (line for each in found for line in example_lines(each)):
+            self._say(line)
+        return found
+
+    def _preparation(self, template: PromptTemplate, policy: Policy, scorer: Scorer) -> Preparation:
+        """Of problems for this policy, with the template as it is fitted to its tokenizer."""
+        data = self.config.data
+        used, notes = fitted(
+            template,
+            policy.tokenizer,
+            chat=data.apply_chat_template,
+            chat_kwargs=data.chat_template_kwargs,
+            system_prompt=data.system_prompt,
+        )
+        for line in notes:
+            self._say(line)
+        return Preparation(policy, used, self._turn(used, policy), scorer, data.max_prompt_length, self._say)
 
     def _turn(self, template: PromptTemplate, policy: Policy) -> Turn:
         """What the policy's completions begin and end with."""
@@ -234,11 +276,17 @@ class Build:
 
     def _check_demonstrations(self, stages: Sequence[Objective], sets: Sequence[ProblemSet]) -> None:
         shown = any(item.demonstration is not None for each in sets for item in each.problems)
+        where = ", ".join(each.path for each in self.config.data.train_sets)
         if not shown and not all(stage.samples for stage in stages):
-            where = ", ".join(each.path for each in self.config.data.train_sets)
             raise ConfigError(
                 f"method.name = {self.config.method.name!r} trains on demonstrations, and {where} holds none "
                 "(column `solution`); use grpo"
+            )
+        terms = [term for stage in stages for term in stage.training(self.config.rollout.num_generations)]
+        if not shown and any(term.members != "rollouts" or term.compared != "rollouts" for term in terms):
+            self._say(
+                f"WARNING: {where} holds no demonstration that fits (column `solution`), so "
+                f"{self.config.method.name} has none to train on and trains on its rollouts alone"
             )
 
 
@@ -271,6 +319,8 @@ class Preparation:
             if each.demonstration is not None:
                 completion_ids = each.demonstration.completion_ids
                 self.policy.check_embedded(completion_ids, f"{name}: the demonstration of problem {each.problem.id}")
+        if columns := columns_line(problems):
+            self.say(f"{name}: {columns}")
         for line in prepared.report.lines():
             self.say(f"{name}: {line}")
         return list(prepared.problems)

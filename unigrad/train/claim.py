@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from unigrad.config import RESUMABLE_CHANGES, Config, changed_keys, load_config
@@ -30,17 +31,26 @@ def claimed(folder: Path) -> AbstractContextManager[None]:
     return locked(folder, f"another process trains in {folder}; wait for its end or give another --output_dir")
 
 
-def fresh(config: Config, folder: Path) -> Claim:
-    """Raises ConfigError where the folder cannot hold a new run."""
+def fresh(config: Config, folder: Path, *, dry_run: bool = False) -> Claim:
+    """Raises ConfigError where the folder cannot hold a new run; a dry run, which writes nothing, is only told so."""
     if is_started(folder):
-        raise ConfigError(
+        taken = (
             f"output_dir {folder} already holds a run; "
-            f"go on with `unigrad train --resume {folder}` or give another --output_dir"
+            f"go on with `unigrad train --resume {folder}` or give another --output_dir, such as {_next_free(folder)}"
         )
+        if not dry_run:
+            raise ConfigError(taken)
+        return Claim(notes=(taken,))
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"output_dir {folder} is a file, not a folder")
     _check_inside(folder, f"output_dir {folder}")
     return Claim()
+
+
+def _next_free(folder: Path) -> Path:
+    """The first folder of this name and a number that is not there."""
+    numbered = (folder.with_name(f"{folder.name}-{number}") for number in count(2))
+    return next(each for each in numbered if not each.exists())
 
 
 def resume_point(config: Config, folder: Path) -> Claim:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from unigrad.data import PreparedProblem
 from unigrad.evaluate import Accuracy, accuracy
 from unigrad.rollout import Engine, Sampling, roll_out
+from unigrad.train.progress import UNWATCHED, Watch
 from unigrad.types import Scorer
 from unigrad.world import World
 
@@ -24,12 +25,12 @@ class HeldOut:
     seed: int
     world: World
 
-    def accuracies(self) -> dict[str, Accuracy]:
+    def accuracies(self, watch: Watch = UNWATCHED) -> dict[str, Accuracy]:
         """Of the policy as it stands, on each set."""
-        return {
-            name: accuracy(
-                problems,
-                roll_out(self.engine, self.scorer, problems, self.sampling, self.seed, world=self.world),
-            )
-            for name, problems in self.sets.items()
-        }
+        found = {}
+        for name, problems in self.sets.items():
+            mine = len(self.world.share(problems)) * self.sampling.num_generations
+            told = watch.sampling(f"evaluating {name}", mine)
+            rollouts = roll_out(self.engine, self.scorer, problems, self.sampling, self.seed, told, world=self.world)
+            found[name] = accuracy(problems, rollouts)
+        return found

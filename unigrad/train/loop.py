@@ -14,29 +14,33 @@ import torch
 from unigrad.hybrid import Objective
 from unigrad.runs.checkpoints import NoSpace, Position, partial, prune, write_atomically
 from unigrad.runs.checksums import seal
-from unigrad.runs.folder import checkpoint, final_adapter, final_model, write_origin
+from unigrad.runs.folder import Example, checkpoint, final_adapter, final_model, write_origin
 from unigrad.runs.metrics import Metric, RunMetrics, mean_accuracy
 from unigrad.runs.records import Records
 from unigrad.runs.rollouts import GateDecision, RolloutLine
 from unigrad.signals import stop_signals
 from unigrad.train.checkpoint import write_moments, write_state
 from unigrad.train.held_out import HeldOut
+from unigrad.train.model_card import write_card
 from unigrad.train.pieces import TokenTexts
-from unigrad.train.progress import Display
+from unigrad.train.progress import Display, Watch
 from unigrad.train.step import Step, Taken
 from unigrad.types import Trajectory
 from unigrad.verify.kept import KeptVerdicts
 from unigrad.world import World, is_of_another_rank
 
+STOPPING = "stopping: the step in flight is finished and saved first; again stops at once, and loses it"
+
 
 @dataclass(slots=True)
 class _Standing:
     """Where a run is. saved: the last step with a checkpoint. best: the step whose checkpoint is kept as the best
-    (`train.keep_best`). is_whole: the weights are those of `position`."""
+    (`train.keep_best`). is_stalled: `train.patience` has run out. is_whole: the weights are those of `position`."""
 
     position: Position
     saved: int
     best: int | None
+    is_stalled: bool
     is_whole: bool = True
 
     def leave(self) -> None:
@@ -51,8 +55,9 @@ class _Standing:
 class Loop:
     """A run, ready to go: everything it needs is built, checked and handed in.
 
-    inputs: the fingerprints of what it reads, by key. held_out: None where nothing is evaluated. texts: cuts the
-    rollouts into tokens for the rollout files; None leaves the tokens out. kept: the verdicts that the run knows.
+    inputs: the fingerprints of what it reads, by key. examples: of its training sets, one each. held_out: None where
+    nothing is evaluated. texts: cuts the rollouts into tokens for the rollout files; None leaves the tokens out. kept:
+    the verdicts that the run knows.
     """
 
     run: Path
@@ -60,6 +65,7 @@ class Loop:
     stages: Sequence[Objective]
     start: Position
     inputs: Mapping[str, str]
+    examples: Sequence[Example]
     held_out: HeldOut | None
     texts: TokenTexts | None
     kept: KeptVerdicts
@@ -75,13 +81,13 @@ class Loop:
         Whatever a step raises is raised again, once the last finished step is saved, where its weights are still whole
         and fit: they are not after a FloatingPointError. Raises NoSpace when a checkpoint cannot be written.
         """
-        best = self.world.from_first(lambda: RunMetrics(self.run).best_step)
-        standing = _Standing(self.start, saved=self.start.step, best=best)
+        best, is_stalled = self.world.from_first(lambda: (RunMetrics(self.run).best_step, self._is_stalled()))
+        standing = _Standing(self.start, saved=self.start.step, best=best, is_stalled=is_stalled)
         hook = self.step.optimizer.register_step_pre_hook(lambda *_: standing.leave())
         try:
-            with stop_signals(second_acts=True) as stop:
+            with stop_signals(second_acts=True, announce=STOPPING) as stop:
                 stopped_by = self._go(standing, stop, records, display)
-            if not self._is_done(standing.position):
+            if not self._is_over(standing):
                 return stopped_by
             self._save_final(standing)
         except (FloatingPointError, NoSpace):
@@ -104,14 +110,14 @@ class Loop:
             evaluated = self._evaluate(0, display)
             if records is not None:
                 records.metrics({Metric.STEP: 0, **evaluated})
-        while not self._is_done(standing.position):
+        while not self._is_over(standing):
             position = standing.position
             progress = self._progress(position)
             stage = next((i for i, each in enumerate(self.stages) if progress < each.until), len(self.stages) - 1)
             if stage != position.stage:
                 self.step.optimizer.state.clear()
             step = position.step + 1
-            taken = self.step.take(step, self.stages[stage], progress)
+            taken = self.step.take(step, self.stages[stage], progress, Watch(display.within))
             self.kept.exchange(self.world)
             if records is not None:
                 records.rollouts(step, _rollout_lines(taken, self.texts))
@@ -132,12 +138,27 @@ class Loop:
                 if records is not None:
                     records.metrics({Metric.STEP: step, **taken.metrics, **evaluated})
             standing.best = evaluated.get(Metric.BEST_STEP, standing.best)
+            if evaluated and not last and self.world.from_first(self._is_stalled):
+                standing.is_stalled = last = True
+                display.say(f"step {step}: train.patience = {config.patience} evaluations without a better one; ending")
             stopped_by = self.world.gather(list(stop[:1]))
             if (config.save_steps and (last or step % config.save_steps == 0)) or stopped_by or standing.best == step:
                 self._save(standing)
             if stopped_by:
                 return stopped_by[0]
         return None
+
+    def _is_over(self, standing: _Standing) -> bool:
+        return standing.is_stalled or self._is_done(standing.position)
+
+    def _is_stalled(self) -> bool:
+        """Whether none of the last `train.patience` evaluations is better than the best before them."""
+        patience = self.step.config.train.patience
+        if patience is None:
+            return False
+        accuracies = [each.accuracy for _, each in sorted(RunMetrics(self.run).evaluations.items())]
+        before, last = accuracies[:-patience], accuracies[-patience:]
+        return bool(before) and max(last) <= max(before)
 
     def _is_done(self, position: Position) -> bool:
         config = self.step.config.train
@@ -150,7 +171,7 @@ class Loop:
 
     def _evaluate(self, step: int, display: Display) -> dict[str, Any]:
         assert self.held_out is not None
-        found = self.held_out.accuracies()
+        found = self.held_out.accuracies(Watch(display.within))
         display.evaluated(step, found)
         metrics = {key: value for name, each in found.items() for key, value in each.metrics(name).items()}
         if self.step.config.train.keep_best and step:
@@ -189,15 +210,16 @@ class Loop:
     def _save_final(self, standing: _Standing) -> None:
         dtype = getattr(torch, self.step.config.model.save_dtype)
         with self.step.policy.whole() as whole:
+
+            def save(folder: Path) -> None:
+                whole.save_pretrained(folder, dtype)
+                write_card(folder, self.step.config, self.run)
+
             if self.world.is_first:
                 # Before final/, with which a run is finished.
                 if whole.adapter is not None:
                     write_atomically(final_adapter(self.run), whole.adapter.save, whole.trained_bytes + 2**20)
-                write_atomically(
-                    final_model(self.run),
-                    lambda folder: whole.save_pretrained(folder, dtype),
-                    self._weight_bytes() + 2**20,
-                )
+                write_atomically(final_model(self.run), save, self._weight_bytes() + 2**20)
         # What a kill left between the last checkpoint and its pruning, or within either.
         self._prune(standing)
 
@@ -222,6 +244,7 @@ def _rollout_lines(taken: Taken, texts: TokenTexts | None) -> Iterator[RolloutLi
                     id=group.problem.id,
                     level=group.problem.level,
                     sample=sample if trajectory.on_policy else None,
+                    problem=group.problem.problem,
                     prompt=question.prompt,
                     completion=trajectory.text,
                     answer=group.problem.answer,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -55,13 +55,41 @@ def held_out_problems(source: HeldOutConfig, config: Config) -> list[Problem]:
     )
 
 
+def held_out_notes(
+    config: Config, training: Iterable[Problem], held_out: Mapping[str, Sequence[Problem]]
+) -> Iterator[str]:
+    """What is to be said of the held-out sets before anything is measured on them."""
+    if not config.data.held_out_sets:
+        yield "held-out: none (data.eval is null), so no accuracy is measured"
+    elif not config.train.eval_steps:
+        yield "held-out: not measured (train.eval_steps is 0)"
+    trained = {_bare(problem) for problem in training}
+    for name, problems in held_out.items():
+        if met := sum(_bare(problem) in trained for problem in problems):
+            yield (
+                f"WARNING: data.eval: {met} of the {len(problems)} problems of {name} ({met / len(problems):.0%}) are "
+                "in data.train too, so the accuracy on them is what was memorised"
+            )
+
+
+def _bare(problem: Problem) -> str:
+    """Its text, however it is spaced."""
+    return " ".join(problem.problem.split())
+
+
 def fingerprint(problems: Iterable[Problem]) -> str:
     """A digest of everything that was read of these problems, and of their order."""
     digest = hashlib.sha256()
     for problem in problems:
-        values = [getattr(problem, field.name) for field in fields(problem)]
+        values = [getattr(problem, field.name) for field in fields(problem) if field.name not in _APART]
+        # Where there is none, the digest is that of a version that read none: its runs go on.
+        values += problem.context
         digest.update(json.dumps(values, default=_plain).encode())
     return digest.hexdigest()[:16]
+
+
+_APART = ("messages", "read_from")
+"""Fields that say nothing more than the others, but for the context."""
 
 
 def check_inputs(run: Path, fingerprints: Mapping[str, str], paths: Mapping[str, str], held: str = "problems") -> None:

@@ -3,12 +3,42 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from rich.console import Console
 
 from unigrad.live import LiveDisplay, clock
+from unigrad.rollout import Sampled
 from unigrad.runs.metrics import Accuracy, mean_accuracy
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Says how far a step, or an evaluation, is."""
+
+    say: Callable[[str], None]
+
+    def sampling(self, what: str, completions: int) -> Callable[[Sampled], None]:
+        """To be told of each of so many completions as it ends."""
+        start = time.monotonic()
+        lengths: list[int] = []
+
+        def sampled(each: Sampled) -> None:
+            lengths.append(len(each.completion.token_ids))
+            done, seconds = len(lengths), max(time.monotonic() - start, 1e-9)
+            left = clock(seconds / done * (completions - done))
+            pace = f"{sum(lengths) / seconds:,.0f} tokens/s  {left} left"
+            self.say(f"{what} {done}/{completions}  {pace}" if done < completions else f"{what}: scoring")
+
+        return sampled
+
+    def training(self, update: int, updates: int) -> Callable[[int, int], None]:
+        """To be told of each micro-batch: its number, from 1, and how many there are."""
+        return lambda number, batches: self.say(f"update {update}/{updates}, micro-batch {number}/{batches}")
+
+
+UNWATCHED = Watch(lambda _facts: None)
 
 
 class Display(LiveDisplay):

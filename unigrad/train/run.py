@@ -27,6 +27,7 @@ from unigrad.runs.folder import (
     final_model,
     is_started,
     read_environment,
+    write_examples,
     write_inputs,
     write_origin,
 )
@@ -36,7 +37,9 @@ from unigrad.runs.weights_and_biases import WandbRun, check_installed
 from unigrad.train.build import Build, check_lengths, checked_objectives
 from unigrad.train.claim import Claim, claimed, fresh, last_good, resume_point, without
 from unigrad.train.loop import Loop
+from unigrad.train.model_card import accuracy_in_words
 from unigrad.train.progress import Display
+from unigrad.train.push import push
 from unigrad.verify.kept import KeptVerdicts
 from unigrad.versions import changed
 from unigrad.world import World, is_of_another_rank, joined, speaks_first
@@ -103,9 +106,11 @@ def _run(config: Config, folder: Path, resume: bool, dry_run: bool, world: World
     if launched().restarts and not resume:
         resume = world.from_first(lambda: is_started(folder))
     with ExitStack() as stack:
-        if resume and world.is_first:
+        if resume and not dry_run and world.is_first:
             stack.enter_context(claimed(folder))
-        claim = world.from_first(lambda: resume_point(config, folder) if resume else fresh(config, folder))
+        claim = world.from_first(
+            lambda: resume_point(config, folder) if resume else fresh(config, folder, dry_run=dry_run)
+        )
         resumed = claim.checkpoint
         for line in claim.notes:
             console.print(line, markup=False, soft_wrap=True)
@@ -177,10 +182,16 @@ def _train(config: Config, loop: Loop, claim: Claim, kept: KeptVerdicts, stack: 
         stack.callback(records.close)
     display = stack.enter_context(Display(console, config.train.max_steps, last_step + 1))
     stopped_by = loop.go(records, display)
-    if stopped_by is None:
-        display.say(f"done: the trained model is in {final_model(folder)}{_best(config, folder)}")
-    else:
+    if stopped_by is not None:
         display.say(f"stopped and saved; go on with: unigrad train --resume {folder}")
+    elif loop.world.is_first:
+        measured = accuracy_in_words(config, folder)
+        display.say(
+            f"done: the trained model is in {final_model(folder)}{_best(config, folder)}"
+            + (f"; {measured}" if measured else "")
+        )
+        if config.train.push_to_hub:
+            display.say(push(final_model(folder), config.train.push_to_hub))
     return Trained(loop.step.policy, stopped_by)
 
 
@@ -190,6 +201,7 @@ def _records(config: Config, loop: Loop, claim: Claim, kept: KeptVerdicts) -> Re
     wandb = WandbRun(folder, config) if config.train.wandb else None
     write_origin(folder, config)
     write_inputs(folder, loop.inputs)
+    write_examples(folder, loop.examples)
     set_aside(folder, after=claim.step)
     kept.write_to(folder / VERDICTS_FILE)
     first_step = claim.step + 1 if claim.step else 0

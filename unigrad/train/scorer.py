@@ -10,6 +10,7 @@ from unigrad.config import Config
 from unigrad.machine import launched
 from unigrad.types import Scorer, TrainerState
 from unigrad.verify import (
+    RewardFunction,
     RewardFunctionScorer,
     UnsolvedWarning,
     Verifier,
@@ -37,9 +38,17 @@ def build_scorer(
         made = Verifier(verify.timeout_seconds, workers, no_box=verify.no_box, kept=kept)
         return VerifierScorer(stack.enter_context(made))
 
+    def users(function: RewardFunction) -> Scorer:
+        return RewardFunctionScorer(
+            function,
+            solved_at=solved_at,
+            state=state,
+            calls=verify.reward_workers,
+            timeout=verify.reward_timeout_seconds,
+        )
+
     if verify.reward_function:
-        function = load_reward_function(verify.reward_function)
-        return UnsolvedWarning(RewardFunctionScorer(function, solved_at=solved_at, state=state), solved_at, say)
+        return UnsolvedWarning(users(load_reward_function(verify.reward_function)), solved_at, say)
     if not verify.reward_functions:
         return verifier()
     functions = {path: load_reward_function(path) for path in verify.reward_functions if path != VERIFIER}
@@ -53,7 +62,7 @@ def build_scorer(
             own = function_name(functions[path])
             # Two functions of one name are told apart by where they are.
             name = own if met[own] == 1 else path
-            scorers[name] = RewardFunctionScorer(functions[path], solved_at=solved_at, state=state)
+            scorers[name] = users(functions[path])
     weights = verify.reward_weights or (1.0,) * len(scorers)
     parts = dict(zip(scorers, zip(scorers.values(), weights, strict=True), strict=True))
     return UnsolvedWarning(WeightedScorer(parts, solved_at=solved_at), solved_at, say)

@@ -20,6 +20,7 @@ from unigrad.runs.metrics import Metric
 from unigrad.train.annotate import Annotator
 from unigrad.train.metrics import decision_metrics, rollout_metrics, token_metrics, update_metrics
 from unigrad.train.optimizer import learning_rate, set_learning_rate
+from unigrad.train.progress import UNWATCHED, Watch
 from unigrad.train.questions import Questions
 from unigrad.train.update import update, with_own_old_policy
 from unigrad.types import Group, Scorer, TrainerState
@@ -54,13 +55,13 @@ class Step:
     world: World
     state: TrainerState
 
-    def take(self, step: int, objective: Objective, progress: float) -> Taken:
+    def take(self, step: int, objective: Objective, progress: float, watch: Watch = UNWATCHED) -> Taken:
         """Step number `step` (from 1), under a stage of the method, at this share of the run."""
         config, start = self.config.train, time.perf_counter()
         questions = self.questions.at(step, demonstrated=not objective.samples)
         seed = mixed_seed(config.seed, step)
         self.state.global_step = step - 1
-        rollouts = self._roll_out(questions, seed) if objective.samples else Rollouts.none(len(questions))
+        rollouts = self._roll_out(questions, seed, watch) if objective.samples else Rollouts.none(len(questions))
         groups = [
             Group(problem=each.problem, rollouts=trajectories, demonstration=each.demonstration)
             for each, trajectories in zip(questions, rollouts.trajectories, strict=True)
@@ -76,9 +77,18 @@ class Step:
         set_learning_rate(self.optimizer, rate)
         mini_batches = self._mini_batches(groups, decisions, objective, sequences)
         # What is compared, π_old and the values among it, is the step's start in every iteration.
+        updates = mini_batches * config.num_iterations
         reports = [
-            update(self.policy, self.optimizer, rows, config, self.config.value, self.world)
-            for rows in mini_batches * config.num_iterations
+            update(
+                self.policy,
+                self.optimizer,
+                rows,
+                config,
+                self.config.value,
+                self.world,
+                watch.training(number, len(updates)),
+            )
+            for number, rows in enumerate(updates, start=1)
         ]
         trained = frozenset(index for rows in mini_batches for index in rows.trained_sequences)
         end = time.perf_counter()
@@ -118,10 +128,11 @@ class Step:
         repeated = config.num_iterations > 1
         return with_own_old_policy(self.policy, updates, config.tokens_per_micro_batch, self.world, repeated=repeated)
 
-    def _roll_out(self, questions: Sequence[PreparedProblem], seed: int) -> Rollouts:
+    def _roll_out(self, questions: Sequence[PreparedProblem], seed: int, watch: Watch) -> Rollouts:
         assert self.engine is not None  # a stage samples
         sampling = Sampling.of_training(self.config.rollout)
-        return roll_out(self.engine, self.scorer, questions, sampling, seed, world=self.world)
+        told = watch.sampling("rollouts", len(self.world.share(questions)) * sampling.num_generations)
+        return roll_out(self.engine, self.scorer, questions, sampling, seed, told, world=self.world)
 
 
 def mixed_seed(seed: int, step: int) -> int:

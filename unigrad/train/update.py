@@ -5,7 +5,7 @@ Shapes: M completion tokens of a micro-batch, N tokens of its rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -28,17 +28,20 @@ def update(
     config: TrainConfig,
     value: ValueConfig,
     world: World,
+    told: Callable[[int, int], None] = lambda _number, _batches: None,
 ) -> UpdateReport:
     """Accumulate the gradient of the rows' mixed loss and step, unless the gradient is unfit (see `guarded_update`).
 
     Every row carries its final coefficient, and weights that compare tokens across the batch are computed before it is
     cut, so the gradient does not depend on the micro-batches, nor on the ranks: all hold the same rows, each computes
-    its share, and the gradients are summed.
+    its share, and the gradients are summed. `told`: of each micro-batch, its number from 1 and how many there are.
     """
     report = UpdateReport()
     mine = share_of(policy, rows.sequences, rows.trained_sequences, config.tokens_per_micro_batch, world)
     whole_N = _weights_over_all(policy, rows, mine, world)
     for number, batch in enumerate((*mine.batches, *mine.idle)):
+        if number < len(mine.batches):
+            told(number + 1, len(mine.batches))
         part, tokens_N = rows.select(batch.indices_P)
         if is_idle := number >= len(mine.batches):
             part = replace(part, coefficient_R=torch.zeros_like(part.coefficient_R))

@@ -7,11 +7,12 @@ import math
 import reprlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, SupportsFloat
 
 from unigrad.errors import RewardError, UserCodeError, did_you_mean, nearest
-from unigrad.plugins import import_module
-from unigrad.verify.awaiting import awaited
+from unigrad.plugins import import_file, import_module
+from unigrad.verify.awaiting import TIMED_OUT, TimedOut, awaited, called
 
 RewardFunction = Callable[..., Any]
 
@@ -43,30 +44,38 @@ def _importable(function: RewardFunction) -> str | None:
     return f"{module}.{name}" if found is function and module != "__main__" else None
 
 
-def load_reward_function(dotted_path: str) -> RewardFunction:
-    """The function at "package.module.function" or "package.module:function"; modules of the current folder count.
+def load_reward_function(path: str) -> RewardFunction:
+    """The function at "package.module.function" or "package.module:function", where modules of the current folder
+    count, or at "folder/file.py:function".
 
     Raises ValueError on a path that leads to no function, and UserCodeError for whatever the module raises.
     """
-    if dotted_path.startswith(FROM_PYTHON):
-        if dotted_path not in _handed_over:
+    if path.startswith(FROM_PYTHON):
+        if path not in _handed_over:
             raise ValueError(
-                f"reward function {dotted_path!r} was handed over from Python; go on there, with "
+                f"reward function {path!r} was handed over from Python; go on there, with "
                 "unigrad.train(resume=…, reward=…)"
             )
-        return _handed_over[dotted_path]
-    module_name, _, name = dotted_path.replace(":", ".").rpartition(".")
-    if not module_name or not name:
-        raise ValueError(f"reward function {dotted_path!r}: expected 'package.module.function'")
-    module = import_module(module_name, f"reward function {dotted_path!r}")
+        return _handed_over[path]
+    what = f"reward function {path!r}"
+    file, _, name = path.rpartition(":")
+    if file.endswith(".py"):
+        place, module = f"file {file!r}", import_file(file, what)
+    elif path.endswith(".py"):
+        raise ValueError(f"{what}: it names no function of the file; expected 'file.py:function'")
+    else:
+        module_name, _, name = path.replace(":", ".").rpartition(".")
+        if not module_name or not name:
+            raise ValueError(f"{what}: expected 'package.module.function' or 'file.py:function'")
+        place, module = f"module {module_name!r}", import_module(module_name, what)
     if not hasattr(module, name):
         functions = [key for key, value in vars(module).items() if callable(value)]
         near = nearest(name, functions)
         advice = f"; the nearest is {near!r}" if near else ""
-        raise ValueError(f"reward function {dotted_path!r}: module {module_name!r} has no {name!r}{advice}")
+        raise ValueError(f"{what}: {place} has no {name!r}{advice}")
     function = getattr(module, name)
     if not callable(function):
-        raise ValueError(f"reward function {dotted_path!r}: {name!r} is not a function, but {type(function).__name__}")
+        raise ValueError(f"{what}: {name!r} is not a function, but {type(function).__name__}")
     checked: RewardFunction = function
     return checked
 
@@ -85,18 +94,41 @@ def score(
     is not, and on a result that is not a list, tuple, array or tensor of so many finite numbers (or None), and
     UserCodeError for whatever the function raises, a call of sys.exit too; a KeyboardInterrupt is left as it is.
     """
+    (rewards,) = scores(function, [{"prompts": prompts, "completions": completions, **arguments}], None)
+    assert rewards is not TIMED_OUT  # without a limit
+    return rewards
+
+
+def scores(
+    function: RewardFunction, parts: Sequence[Mapping[str, Any]], timeout: float | None
+) -> list[list[float | None] | TimedOut]:
+    """As `score`, of several parts of the completions by a call each, side by side.
+
+    A part has all arguments, `prompts` and `completions` among them. timeout: of each call, in seconds; None: none.
+    """
     name = function_name(function)
-    taken = _taken(name, function, {"prompts": prompts, "completions": completions, **arguments})
+    calls = [partial(_call, function, _taken(name, function, part)) for part in parts]
+    results = called(calls, timeout)
+    waiting = {place: result for place, result in enumerate(results) if inspect.isawaitable(result)}
+    for place, result in zip(waiting, awaited(list(waiting.values()), timeout), strict=True):
+        results[place] = result
+    return [
+        TIMED_OUT if result is TIMED_OUT else _rewards(name, result, len(part["completions"]))
+        for part, result in zip(parts, results, strict=True)
+    ]
+
+
+def _call(function: RewardFunction, taken: Mapping[str, Any]) -> Any:
     try:
-        result = function(**taken)
+        return function(**taken)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         raise UserCodeError from error
-    if inspect.isawaitable(result):
-        result = awaited(result)
-    values = _values(name, result, len(completions))
-    return [_reward(name, index, value) for index, value in enumerate(values)]
+
+
+def _rewards(name: str, result: Any, count: int) -> list[float | None]:
+    return [_reward(name, index, value) for index, value in enumerate(_values(name, result, count))]
 
 
 def _taken(name: str, function: RewardFunction, arguments: Mapping[str, Any]) -> Mapping[str, Any]:

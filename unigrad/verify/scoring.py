@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from unigrad.options import SOLVED_AT, least_solved
 from unigrad.types import Attempt, Problem, Reason, Score, Scorer, TrainerState, Verdict
-from unigrad.verify.rewards import RewardFunction, score
+from unigrad.verify.awaiting import TIMED_OUT
+from unigrad.verify.rewards import RewardFunction, scores
 from unigrad.verify.verifier import Check, Submission, Verifier
 
 NOT_COLUMNS = frozenset({"prompts", "prompt", "completions", "completion", "completion_ids", "trainer_state"})
@@ -32,17 +35,27 @@ class VerifierScorer:
 
 
 class RewardFunctionScorer:
-    """A user's reward function, called once for all. A reward of None (it does not apply) is 0 and `unscored`.
+    """A user's reward function. A reward of None (it does not apply) is 0 and `unscored`.
 
     solved_at: the reward from which on a completion counts as solved. state: what the function is told of the run.
+    calls: side by side, each of its share of the completions. timeout: of each call, in seconds; what it does not score
+    in time is 0 and `reward timed out`.
     """
 
     def __init__(
-        self, function: RewardFunction, *, solved_at: float = SOLVED_AT, state: TrainerState | None = None
+        self,
+        function: RewardFunction,
+        *,
+        solved_at: float = SOLVED_AT,
+        state: TrainerState | None = None,
+        calls: int = 1,
+        timeout: float | None = None,
     ) -> None:
         self._function = function
         self._solved_at = solved_at
         self._state = state or TrainerState(max_steps=0)
+        self._calls = calls
+        self._timeout = timeout
 
     def start(self, attempt: Attempt) -> Attempt:
         return attempt
@@ -51,18 +64,31 @@ class RewardFunctionScorer:
         if not started:
             return []
         arguments = {
+            "prompts": [_prompt(attempt) for attempt in started],
+            "completions": [_completion(attempt) for attempt in started],
             **_columns([attempt.problem for attempt in started]),
             "completion_ids": [list(attempt.completion_ids) for attempt in started],
-            "trainer_state": self._state,
         }
-        rewards = score(self._function, [a.prompt for a in started], [a.completion for a in started], arguments)
-        return [_scored(reward, self._solved_at) for reward in rewards]
+        count = min(self._calls, len(started))
+        ends = [len(started) * number // count for number in range(count + 1)]
+        parts = [
+            {**{name: values[first:last] for name, values in arguments.items()}, "trainer_state": self._state}
+            for first, last in pairwise(ends)
+        ]
+        found: list[Score] = []
+        for (first, last), rewards in zip(pairwise(ends), scores(self._function, parts, self._timeout), strict=True):
+            if rewards is TIMED_OUT:
+                found += [_TIMED_OUT] * (last - first)
+            else:
+                found += [_scored(reward, self._solved_at) for reward in rewards]
+        return found
 
 
 class WeightedScorer:
     """The sum of several rewards by name, each times its weight; one that is None for a completion is left out.
 
-    A completion that all leave out is 0 and `unscored`. What the verifier read, where it is one of them, is kept.
+    A completion that all leave out is 0 and `unscored`; one that any has not scored in time is `reward timed out`. What
+    the verifier read, where it is one of them, is kept.
     """
 
     def __init__(self, parts: Mapping[str, tuple[Scorer, float]], *, solved_at: float = SOLVED_AT) -> None:
@@ -80,16 +106,20 @@ class WeightedScorer:
 
     def _sum(self, scores: Sequence[Score]) -> Score:
         parts = {
-            name: None if each.verdict.reason is Reason.UNSCORED else each.reward
+            name: None if each.verdict.reason in _NOT_GIVEN else each.reward
             for name, each in zip(self._parts, scores, strict=True)
         }
         given = [reward * self._parts[name][1] for name, reward in parts.items() if reward is not None]
         extracted = next((each.verdict.extracted for each in scores if each.verdict.extracted is not None), None)
-        return _scored(sum(given) if given else None, self._solved_at, extracted, parts)
+        total = _scored(sum(given) if given else None, self._solved_at, extracted, parts)
+        if any(each.verdict.reason is Reason.REWARD_TIMED_OUT for each in scores):
+            return replace(total, verdict=replace(total.verdict, reason=Reason.REWARD_TIMED_OUT))
+        return total
 
 
 class UnsolvedWarning:
-    """Scores as another does, and says once where many rewards differ and none of them is full."""
+    """Scores as another does, and says once where many rewards differ and none of them is full, and where the first is
+    not there in time."""
 
     def __init__(self, scorer: Scorer, solved_at: float, say: Callable[[str], None]) -> None:
         self._scorer = scorer
@@ -98,6 +128,7 @@ class UnsolvedWarning:
         self._seen = 0
         self._least, self._most = float("inf"), float("-inf")
         self._watches = True
+        self._in_time = True
 
     def start(self, attempt: Attempt) -> Any:
         return self._scorer.start(attempt)
@@ -106,6 +137,13 @@ class UnsolvedWarning:
         scores = self._scorer.finish(started)
         if self._watches:
             self._look(scores)
+        late = sum(each.verdict.reason is Reason.REWARD_TIMED_OUT for each in scores)
+        if late and self._in_time:
+            self._in_time = False
+            self._say(
+                f"WARNING: {late} of {len(scores)} completions were not scored within verify.reward_timeout_seconds, "
+                "and count as unscored (verify/reward_timed_out says how many go on to be)"
+            )
         return scores
 
     def _look(self, scores: Sequence[Score]) -> None:
@@ -120,6 +158,22 @@ class UnsolvedWarning:
                 f"WARNING: none of the first {self._seen} rewards reached method.solved_at = {self._solved_at:g} "
                 f"(the largest was {self._most:g}), so every question counts as unsolved"
             )
+
+
+_TIMED_OUT = Score(0.0, Verdict(False, None, Reason.REWARD_TIMED_OUT))
+_NOT_GIVEN = (Reason.UNSCORED, Reason.REWARD_TIMED_OUT)
+"""Of a reward function: its 0 is no reward."""
+
+
+def _prompt(attempt: Attempt) -> str | list[dict[str, str]]:
+    """The prompt as the function gets it: the messages of a problem that came as a chat, else the text."""
+    messages = attempt.problem.messages
+    return [{"role": role, "content": said} for role, said in messages] if messages else attempt.prompt
+
+
+def _completion(attempt: Attempt) -> str | list[dict[str, str]]:
+    chat = [{"role": "assistant", "content": attempt.completion}]
+    return chat if attempt.problem.messages else attempt.completion
 
 
 def _scored(

@@ -43,6 +43,9 @@
     return parts.length ? parts.join(" and ") : "nothing";
   }
 
+  // Older files hold the prompt alone.
+  const titleOf = (question) =>
+    (question.problem ?? question.prompt.trim().split("\n").at(-1)).replace(/\s+/g, " ").trim() || question.id;
   const textOf = (line) => line.text ?? line.pieces.join("");
 
   function matches(question) {
@@ -153,7 +156,7 @@
     $("list").replaceChildren(...shown.map(([question, each]) => {
       const level = question.level === null ? "" : `level ${question.level}, `;
       const count = question.rollouts ? `${solved(question)}/${question.rollouts} solved` : "not sampled";
-      const button = element("button", { type: "button" }, question.prompt.trim().split("\n").at(-1) || question.id,
+      const button = element("button", { type: "button" }, titleOf(question),
         element("small", { textContent: `${level}${count}, trained on ${trainedOn(question)}` }));
       button.setAttribute("aria-current", String(current[1] === each));
       button.addEventListener("click", () => go({ question: each }));

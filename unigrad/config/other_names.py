@@ -1,0 +1,93 @@
+"""What TRL, transformers and verl call the keys of the configuration, for the hint of an unknown one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+OTHER_NAMES: Mapping[str, str] = {
+    # TRL, transformers, peft
+    "lr": "train.learning_rate",
+    "epochs": "train.max_steps",
+    "num_train_epochs": "train.max_steps",
+    "batch_size": "train.questions_per_step",
+    "train_batch_size": "train.questions_per_step",
+    "per_device_train_batch_size": "train.questions_per_step",
+    "generation_batch_size": "train.questions_per_step",
+    "gradient_accumulation_steps": "train.tokens_per_micro_batch",
+    "grad_clip": "train.max_grad_norm",
+    "lr_scheduler": "train.lr_scheduler_type",
+    "warmup_ratio": "train.warmup_steps",
+    "save_total": "train.save_total_limit",
+    "load_best_model_at_end": "train.keep_best",
+    "eval_strategy": "train.eval_steps",
+    "save_strategy": "train.save_steps",
+    "report_to": "train.wandb",
+    "push_to_hub": "train.push_to_hub",
+    "hub_model_id": "train.push_to_hub",
+    "seed": "train.seed",
+    "mu": "train.num_iterations",
+    "model": "model.name_or_path",
+    "model_name": "model.name_or_path",
+    "model_name_or_path": "model.name_or_path",
+    "torch_dtype": "model.dtype",
+    "bf16": "model.dtype",
+    "fp16": "model.dtype",
+    "lora_r": "model.lora.r",
+    "lora_rank": "model.lora.r",
+    "lora_alpha": "model.lora.alpha",
+    "lora_target_modules": "model.lora.target_modules",
+    "dataset": "data.train",
+    "dataset_name": "data.train",
+    "train_dataset": "data.train",
+    "dataset_config": "data.subset",
+    "eval_dataset": "data.eval",
+    "max_length": "rollout.max_completion_length",
+    "max_new_tokens": "rollout.max_completion_length",
+    "use_vllm": "rollout.engine",
+    "reward_funcs": "verify.reward_functions",
+    "reward_func": "verify.reward_function",
+    "beta": "algorithm.kl_coefficient",
+    "epsilon": "algorithm.clip_low",
+    "epsilon_low": "algorithm.clip_low",
+    "epsilon_high": "algorithm.clip_high",
+    "delta": "algorithm.dual_clip",
+    "loss_type": "algorithm.aggregation",
+    "scale_rewards": "algorithm.normalise_std",
+    "gamma": "method.threshold",
+    # verl; the last part of a longer name is looked up by itself
+    "train_files": "data.train",
+    "val_files": "data.eval",
+    "max_response_length": "rollout.max_completion_length",
+    "actor_rollout_ref.model.path": "model.name_or_path",
+    "actor_rollout_ref.rollout.name": "rollout.engine",
+    "rollout.n": "rollout.num_generations",
+    "actor_rollout_ref.rollout.n": "rollout.num_generations",
+    "actor_rollout_ref.rollout.val_kwargs.n": "eval.num_generations",
+    "ppo_mini_batch_size": "train.questions_per_update",
+    "ppo_micro_batch_size_per_gpu": "train.tokens_per_micro_batch",
+    "ppo_max_token_len_per_gpu": "train.tokens_per_micro_batch",
+    "ppo_epochs": "train.num_iterations",
+    "total_epochs": "train.max_steps",
+    "total_training_steps": "train.max_steps",
+    "save_freq": "train.save_steps",
+    "test_freq": "train.eval_steps",
+    "default_local_dir": "output_dir",
+    "adv_estimator": "algorithm.name",
+    "clip_ratio": "algorithm.clip_low",
+    "clip_ratio_low": "algorithm.clip_low",
+    "clip_ratio_high": "algorithm.clip_high",
+    "clip_ratio_c": "algorithm.dual_clip",
+    "loss_agg_mode": "algorithm.aggregation",
+    "norm_adv_by_std_in_grpo": "algorithm.normalise_std",
+    "entropy_coeff": "algorithm.entropy_coefficient",
+    "kl_loss_coef": "algorithm.kl_coefficient",
+    "resume_mode": "resume",
+    "resume_from_checkpoint": "resume",
+}
+"""By the other name, whole or its last part: the key that says the same or, where none does, what it is about."""
+
+
+def meant(name: str) -> str | None:
+    """The key, or the option, that another trainer's `name` is ours for."""
+    plain = name.lower().replace("-", "_")
+    return OTHER_NAMES.get(plain) or OTHER_NAMES.get(plain.rpartition(".")[2])

@@ -82,8 +82,8 @@ def assert_alike(run: Path, other: Path, *, exactly: bool) -> None:
         assert_near(metrics(run)[1], metrics(other)[1])
     for name, tensor in weights(other).items():
         difference = (weights(run)[name] - tensor).abs().max().item()
-        # Where a gradient is near 0, AdamW turns its rounding into a step of up to the learning rate, 5e-4.
-        assert difference == 0 if exactly else difference < 8 * 5e-4
+        # Where a gradient is near 0, AdamW turns its rounding into a step of up to the learning rate.
+        assert difference == 0 if exactly else difference < 5e-3
 
 
 def assert_near(step: dict[str, float], other: dict[str, float]) -> None:
@@ -155,6 +155,23 @@ def test_a_stopped_run_goes_on_on_as_many_ranks_to_the_same_bits_and_on_others(o
         else:
             train(size, tmp_path, resume(other))
         assert_alike(other, on_two, exactly=False)
+
+
+def test_an_adapter_on_sharded_ranks(tmp_path: Path) -> None:
+    pytest.importorskip("peft", reason="needs unigrad[peft]")
+    changes = {"model__lora__r": 3, "algorithm__kl_coefficient": 0.1, "train__learning_rate": 1e-3}
+    one, two, parted = tmp_path / "one", tmp_path / "two", tmp_path / "parted"
+    finish(command(one, **changes))
+    train(2, tmp_path, command(two, **changes))
+    assert_alike(two, one, exactly=False)
+    names = sorted(path.name for path in (two / "checkpoint-4").iterdir())
+    assert "adapter_model.safetensors" in names
+    assert "model.safetensors" not in names
+    train(2, tmp_path, command(parted, **changes, train__max_steps=2))
+    train(2, tmp_path, resume(parted, "--train.max_steps", "4"))
+    assert_alike(parted, two, exactly=True)
+    adapters = [load_file(run / "final-adapter" / "adapter_model.safetensors") for run in (two, parted)]
+    assert all(torch.equal(tensor, adapters[1][name]) for name, tensor in adapters[0].items())
 
 
 def test_a_run_of_one_process_goes_on_on_sharded_ranks(alone: Path, tmp_path: Path) -> None:

@@ -18,10 +18,12 @@ from processes import FORKED, exit_code
 class Ranks:
     """`function(*arguments)` on each of `size` ranks, in processes that meet at a store of this one, as at torchrun's.
 
-    What rank r prints is in `folder`/said-r.
+    What rank r prints is in `folder`/said-r. restarts: how often, as torchrun says it, they were started before.
     """
 
-    def __init__(self, size: int, folder: Path, function: Callable[..., Any], *arguments: Any) -> None:
+    def __init__(
+        self, size: int, folder: Path, function: Callable[..., Any], *arguments: Any, restarts: int = 0
+    ) -> None:
         self._store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         self.outputs = [folder / f"said-{rank}" for rank in range(size)]
         self.processes: list[ForkServerProcess] = []
@@ -29,6 +31,7 @@ class Ranks:
             environment = {
                 "RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": size,
                 "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": self._store.port, "TORCHELASTIC_USE_AGENT_STORE": True,
+                "TORCHELASTIC_RESTART_COUNT": restarts,
             }  # fmt: skip
             process = FORKED.Process(target=_run, args=(environment, output, function, arguments))
             process.start()
@@ -58,10 +61,11 @@ def command_line(arguments: Sequence[str]) -> int:
     return main(arguments)
 
 
-def train(size: int, folder: Path, arguments: Sequence[str], codes: Sequence[int] | None = None) -> str:
+def train(
+    size: int, folder: Path, arguments: Sequence[str], codes: Sequence[int] | None = None, *, restarts: int = 0
+) -> str:
     """What the ranks of a run say. codes: with which they must end; None: each with 0."""
-    folder.mkdir(exist_ok=True)
-    with Ranks(size, folder, command_line, [*arguments]) as ranks:
+    with Ranks(size, folder, command_line, [*arguments], restarts=restarts) as ranks:
         assert ranks.codes() == list(codes or [0] * size), ranks.said()
         return ranks.said()
 

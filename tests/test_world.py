@@ -58,7 +58,9 @@ def _cpu() -> torch.device:
 def _policy(shape: str) -> Policy:
     from test_update import make_policy
 
-    policy = make_policy(tied=shape != "untied", gradient_checkpointing=shape == "checkpointed")
+    policy = make_policy(
+        tied=shape != "untied", gradient_checkpointing=shape == "checkpointed", halved=shape == "halved"
+    )
     if shape == "lora":
         from unigrad.config import LoraConfig
 
@@ -78,7 +80,7 @@ def _gradients(shape: str, names: tuple[str, ...], budget: int, is_sharded: bool
         policy = _policy(shape)
         rows = mixture(policy, name, entropy_coefficient=0.01)
         if is_sharded:
-            policy = sharded(policy, world)
+            policy = sharded(policy, world, cpu_offload=shape == "offloaded")
         grads, report = gradient(policy, rows, budget, world)
         numbers = (report.loss, report.value_loss, report.grad_norm, report.mismatch_max)
         found[name] = [whole_tensor(each) for each in grads], numbers, (report.tokens, report.clipped)
@@ -104,6 +106,8 @@ def _train(folder: Path, shape: str, names: tuple[str, ...], budget: int, is_sha
         (4, True, "tied", ("grpo", "clip_cov", "luffy", "ppo"), 17),
         (2, True, "untied", ("grpo",), 50),
         (2, True, "checkpointed", ("grpo", "ppo"), 50),
+        (2, True, "offloaded", ("grpo",), 50),
+        (2, True, "halved", ("grpo", "ppo"), 50),
         (2, True, "lora", ("grpo", "dpo", "ppo"), 50),
         (2, False, "lora", ("grpo",), 50),
     ],
@@ -121,9 +125,13 @@ def test_ranks_give_the_gradient_of_one(
         for name in names:
             (grads, numbers, counts), (own_grads, own_numbers, own_counts) = found[name], alone[name]
             for one, several in zip(own_grads, grads, strict=True):
-                torch.testing.assert_close(several, one, rtol=0, atol=1e-13)
-            assert numbers == pytest.approx(own_numbers, rel=1e-12, abs=1e-13)
-            assert counts == own_counts
+                if shape == "halved":
+                    assert (several - one).abs().max() <= 0.05 * one.abs().max()
+                else:
+                    torch.testing.assert_close(several, one, rtol=0, atol=1e-13)
+            if shape != "halved":
+                assert numbers == pytest.approx(own_numbers, rel=1e-12, abs=1e-13)
+                assert counts == own_counts
 
 
 def _fail_in_turn(folder: Path) -> None:

@@ -175,6 +175,12 @@ def test_trunk(tiny_model: Build) -> None:
     assert transformers_api.trunk(llama.model) is llama.model
 
 
+def test_blocks(tiny_model: Build) -> None:
+    llama, gpt = tiny_model("llama"), tiny_model("gpt2")
+    assert transformers_api.blocks(llama) == list(llama.model.layers)
+    assert transformers_api.blocks(gpt) == list(gpt.transformer.h)
+
+
 def test_a_soft_cap_on_attention_is_not_left_to_a_kernel_without_one(tiny_model: Build) -> None:
     capped, plain = tiny_model("gemma2"), tiny_model("llama")
     assert [transformers_api.decoding_attention(model) for model in (capped, plain)] == ["eager", "sdpa"]

@@ -82,8 +82,8 @@ def assert_alike(run: Path, other: Path, *, exactly: bool) -> None:
         assert_near(metrics(run)[1], metrics(other)[1])
     for name, tensor in weights(other).items():
         difference = (weights(run)[name] - tensor).abs().max().item()
-        # Where a gradient is near 0, AdamW turns its rounding into a step of up to the learning rate, 5e-4.
-        assert difference == 0 if exactly else difference < 8 * 5e-4
+        # Where a gradient is near 0, AdamW turns its rounding into a step of up to the learning rate.
+        assert difference == 0 if exactly else difference < 5e-3
 
 
 def assert_near(step: dict[str, float], other: dict[str, float]) -> None:
@@ -155,6 +155,23 @@ def test_a_stopped_run_goes_on_on_as_many_ranks_to_the_same_bits_and_on_others(o
         else:
             train(size, tmp_path, resume(other))
         assert_alike(other, on_two, exactly=False)
+
+
+def test_an_adapter_on_sharded_ranks(tmp_path: Path) -> None:
+    pytest.importorskip("peft", reason="needs unigrad[peft]")
+    changes = {"model__lora__r": 3, "algorithm__kl_coefficient": 0.1, "train__learning_rate": 1e-3}
+    one, two, parted = tmp_path / "one", tmp_path / "two", tmp_path / "parted"
+    finish(command(one, **changes))
+    train(2, tmp_path, command(two, **changes))
+    assert_alike(two, one, exactly=False)
+    names = sorted(path.name for path in (two / "checkpoint-4").iterdir())
+    assert "adapter_model.safetensors" in names
+    assert "model.safetensors" not in names
+    train(2, tmp_path, command(parted, **changes, train__max_steps=2))
+    train(2, tmp_path, resume(parted, "--train.max_steps", "4"))
+    assert_alike(parted, two, exactly=True)
+    adapters = [load_file(run / "final-adapter" / "adapter_model.safetensors") for run in (two, parted)]
+    assert all(torch.equal(tensor, adapters[1][name]) for name, tensor in adapters[0].items())
 
 
 def test_a_run_of_one_process_goes_on_on_sharded_ranks(alone: Path, tmp_path: Path) -> None:
@@ -239,7 +256,32 @@ def test_damaged_and_foreign_moments_are_one_line(on_two: Path, tmp_path: Path) 
     assert f"{run / 'checkpoint-4' / 'optimizer'} is cut off or damaged" in error
 
 
-def test_torchrun_is_a_door_and_starts_a_broken_run_again(tmp_path: Path) -> None:
+def test_ranks_that_are_started_again_go_on_with_their_run(on_two: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    # The first attempt fell before there was a folder.
+    train(2, tmp_path, command(run, train__max_steps=2), restarts=1)
+    train(2, tmp_path, resume(run, "--train.max_steps", "3"))
+    shutil.rmtree(run / "final")
+    train(2, tmp_path, command(run), restarts=1)
+    assert all(torch.equal(tensor, weights(run)[name]) for name, tensor in weights(on_two).items())
+
+
+def torchrun(folder: Path, *arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *arguments],
+        cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_torchrun_is_a_door(tmp_path: Path) -> None:
+    torchrun(tmp_path, "-m", "unigrad", *command(tmp_path / "run", train__max_steps=1, train__eval_steps=0))
+    AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "final")
+
+
+@pytest.mark.slow
+def test_torchrun_starts_a_run_again_whose_rank_was_killed(tmp_path: Path) -> None:
     (tmp_path / "dies_once.py").write_text(
         "import os, pathlib, signal\n\n\ndef reward(completions, trainer_state):\n"
         "    first = pathlib.Path('died')\n"
@@ -251,13 +293,7 @@ def test_torchrun_is_a_door_and_starts_a_broken_run_again(tmp_path: Path) -> Non
     run = tmp_path / "run"
     changes = {"train__max_steps": 2, "train__save_steps": 1, "train__eval_steps": 0}
     options = command(run, verify__reward_function="dies_once.reward", **changes)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*torchrun, "--max-restarts", "1", "-m", "unigrad", *options],
-        cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    torchrun(tmp_path, "--max-restarts", "1", "-m", "unigrad", *options)
     assert (tmp_path / "died").exists()
     assert [line["step"] for line in metrics(run)] == [1, 2]
     AutoModelForCausalLM.from_pretrained(run / "final")

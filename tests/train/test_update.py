@@ -31,15 +31,17 @@ def policy() -> Policy:
     return make_policy()
 
 
-def make_policy(tied: bool = True, gradient_checkpointing: bool = False) -> Policy:
+def make_policy(tied: bool = True, gradient_checkpointing: bool = False, halved: bool = False) -> Policy:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=VOCABULARY, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=1, max_position_embeddings=64, tie_word_embeddings=tied,
     )  # fmt: skip
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, unk_token="a")))
-    model = LlamaForCausalLM(config).double()
-    return Policy(model, tokenizer, gradient_checkpointing=gradient_checkpointing)
+    model = LlamaForCausalLM(config)
+    if halved:
+        return Policy(model, tokenizer, compute_dtype=torch.bfloat16)
+    return Policy(model.double(), tokenizer, gradient_checkpointing=gradient_checkpointing)
 
 
 def trajectory(generator: torch.Generator, prompt: int, length: int, reward: float, rollout: bool) -> Trajectory:
@@ -78,7 +80,7 @@ def mixture(policy: Policy, name: str, **options: Any) -> Rows:
     chosen = algorithm(name, **options)
     if "values" in chosen.needs:
         policy.add_value_head()
-        policy.value_head.double().linear.weight.data.normal_(std=0.1)  # type: ignore[union-attr]
+        policy.value_head.to(policy.dtype).linear.weight.data.normal_(std=0.1)  # type: ignore[union-attr]
     # The policy itself stands in for a reference: it is annotated before the log-probs below are moved away from it.
     reference = policy if "reference_logp" in chosen.needs else None
     made = groups()

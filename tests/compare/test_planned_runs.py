@@ -57,8 +57,10 @@ def test_each_run_has_its_methods_configuration_and_its_seed(tmp_path: Path) -> 
 def test_the_problems_seed_may_be_held_and_is_left_alone_on_other_data(tmp_path: Path) -> None:
     (run,) = plan("tiny", ("hpt",), range(1, 2), tmp_path, {"tiny.seed": "5"}).runs
     assert (run.config.train.seed, run.config.tiny.seed) == (1, 5)
-    (run,) = plan("tiny", ("hpt",), range(1, 2), tmp_path, {"data.train": "mine.jsonl"}).runs
+    (run,) = plan("tiny", ("hpt",), range(1, 2), tmp_path, {"data.train": "a.jsonl", "data.eval": "b.jsonl"}).runs
     assert (run.config.train.seed, run.config.tiny.seed) == (1, 0)
+    with pytest.raises(ConfigError, match=r"^data\.eval = null: a comparison is of accuracies on held-out problems"):
+        plan("tiny", ("hpt",), range(1, 2), tmp_path, {"data.train": "a.jsonl"})
 
 
 def test_a_recipe_without_methods_works_as_well(tmp_path: Path) -> None:

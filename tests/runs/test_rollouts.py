@@ -30,7 +30,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 
 def test_the_keys_of_a_line() -> None:
     keys = {
-        "id", "kind", "level", "sample", "prompt", "completion", "answer", "verdict", "extracted", "reward",
+        "id", "kind", "level", "sample", "problem", "prompt", "completion", "answer", "verdict", "extracted", "reward",
         "truncated", "tokens", "gate", "trained",
     }  # fmt: skip
     rollout, demonstration = (json.loads(each.as_json()) for each in (ROLLOUT, DEMONSTRATION))

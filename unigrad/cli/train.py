@@ -16,6 +16,7 @@ from unigrad.files import check_folder
 from unigrad.hybrid.recipe_methods import check_methods
 from unigrad.machine import launched
 from unigrad.runs.folder import CONFIG_FILE
+from unigrad.world import speaks_first
 
 DEFAULT_RECIPE = "tiny-hpt"
 RANKS_START = "torchrun --nproc-per-node N -m unigrad train"
@@ -27,8 +28,6 @@ def run(arguments: list[str]) -> int:
     try:
         return _run(arguments)
     except BaseException:
-        from unigrad.world import speaks_first
-
         # What ends this rank ends others too, or is another's end: one of them says it.
         if not speaks_first():
             sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115

@@ -1,6 +1,7 @@
 """The processes that train together: who this one is, and what all of them add up to. One alone is a world of one.
 
-The process group is made here and nowhere else, from the variables that torchrun sets.
+The process group is made here and nowhere else, from the variables that torchrun sets. A process that is alone, or only
+reads its command line, loads no torch for it.
 """
 
 from __future__ import annotations
@@ -11,16 +12,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
-from typing import Any, TypeVar
-
-import torch
-import torch.distributed as dist
-from torch import Tensor
-from torch.distributed.distributed_c10d import PrefixStore, Store
-from torch.distributed.rendezvous import rendezvous
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from unigrad.errors import ConfigError
 from unigrad.machine import Launched, launched
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from torch.distributed.distributed_c10d import Store
 
 T = TypeVar("T")
 
@@ -62,6 +62,8 @@ class World:
         """The elementwise sum over the ranks of tensors of one shape and dtype."""
         if self.size == 1:
             return values
+        import torch.distributed as dist
+
         total = values.clone()
         dist.all_reduce(total)
         return total
@@ -70,6 +72,8 @@ class World:
         """The ranks' lists, one after another in the order of the ranks; the items must be picklable."""
         if self.size == 1:
             return mine
+        import torch.distributed as dist
+
         everyone: list[list[T]] = [[] for _ in range(self.size)]
         dist.all_gather_object(everyone, mine)
         return [item for each in everyone for item in each]
@@ -78,6 +82,8 @@ class World:
         """What the first rank makes, which the others get. A ConfigError that it raises is raised on all."""
         if self.size == 1:
             return make()
+        import torch.distributed as dist
+
         made: list[Any] = [None]
         if self.is_first:
             try:
@@ -97,6 +103,8 @@ class World:
 
 def current_world() -> World:
     """The world of the process group that was initialised; of one process where there is none."""
+    import torch.distributed as dist
+
     if not dist.is_available() or not dist.is_initialized():
         return World()
     return World(dist.get_rank(), dist.get_world_size())
@@ -116,6 +124,10 @@ def joined(choose_device: Callable[[], torch.device], timeout_seconds: float) ->
     if current_world().size > 1 or here.size == 1:
         yield current_world()
         return
+    import torch
+    import torch.distributed as dist
+    from torch.distributed.distributed_c10d import PrefixStore
+
     device = choose_device()
     _check(here, device)
     backend = "gloo"
@@ -150,12 +162,16 @@ def speaks_first() -> bool:
 
 def is_of_another_rank(error: BaseException) -> bool:
     """Whether a collective failed: another rank is gone, or was silent for too long."""
-    if current_world().size == 1 or not isinstance(error, RuntimeError | dist.DistError):
+    if not isinstance(error, RuntimeError) or current_world().size == 1:
         return False
+    import torch.distributed as dist
+
     return isinstance(error, dist.DistError) or any(sign in str(error) for sign in _SIGNS)
 
 
 def _check(here: Launched, device: torch.device) -> None:
+    import torch
+
     for name in ("MASTER_ADDR", "MASTER_PORT"):
         if not os.environ.get(name):
             raise ConfigError(f"WORLD_SIZE is {here.size}, but {name} is not set: start the ranks with torchrun")
@@ -172,6 +188,8 @@ def _check(here: Launched, device: torch.device) -> None:
 @cache
 def _store() -> Store:
     """By which the ranks meet: torchrun's, or the first rank's."""
+    from torch.distributed.rendezvous import rendezvous
+
     try:
         store: Store = next(rendezvous("env://", timeout=timedelta(seconds=_MEETING_SECONDS)))[0]
     except (RuntimeError, ValueError) as error:

@@ -18,9 +18,14 @@ import torch
 from processes import send, wait_for
 from ranks import Ranks, command_line, train
 from safetensors.torch import load_file
+from test_update import make_policy
 from transformers import AutoModelForCausalLM
 
 from unigrad.cli import main
+from unigrad.policy.sharding import sharded
+from unigrad.runs.checkpoints import Position
+from unigrad.train.checkpoint import load_state, write_moments
+from unigrad.world import joined
 
 SMALL = {
     "tiny.train_problems": 24,
@@ -239,7 +244,35 @@ def test_what_is_wrong_for_every_rank_is_said_once(on_two: Path, tmp_path: Path)
     assert "did you mean --train.max_steps?" in said
 
 
-def test_damaged_and_foreign_moments_are_one_line(on_two: Path, tmp_path: Path) -> None:
+def _write_moments(folder: Path) -> None:
+    with joined(lambda: torch.device("cpu"), 60) as world:
+        policy = sharded(make_policy(), world)
+        optimizer = torch.optim.AdamW(policy.parameters(), lr=0.1)
+        for parameter in policy.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+        write_moments(folder, optimizer)
+
+
+def test_the_moments_of_another_model_are_one_line(tmp_path: Path) -> None:
+    with Ranks(2, tmp_path, _write_moments, tmp_path) as ranks:
+        assert ranks.codes() == [0, 0], ranks.said()
+    Position(step=1, tokens=2, stage=0).write(tmp_path)
+    policy = make_policy()
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=0.1)
+    assert load_state(tmp_path, optimizer, policy) == Position(1, 2, 0)
+    moments = [each["exp_avg"] for each in optimizer.state.values()]
+    assert [each.shape for each in moments] == [each.shape for each in policy.parameters()]
+    assert all(torch.allclose(each, torch.full_like(each, 0.1)) for each in moments)
+    for other, reason in (
+        (make_policy(tied=False), "is not this run's: it is of 20 parameters, and here are 21"),
+        (make_policy(halved=True), "is not a tensor of the shape"),
+    ):
+        with pytest.raises(ValueError, match=rf"\A{tmp_path / 'optimizer'} [^\n]*{reason}[^\n]*\Z"):
+            load_state(tmp_path, torch.optim.AdamW(other.parameters(), lr=0.1), other)
+
+
+def test_damaged_moments_are_one_line(on_two: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(on_two, run)
     part = run / "checkpoint-4" / "optimizer" / "__1_0.distcp"

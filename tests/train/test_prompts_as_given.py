@@ -106,8 +106,15 @@ def test_a_run_gets_the_prompts_as_given_and_says_so(here: Path) -> None:
     }
     _, error = unigrad("evaluate", "run/final", *options, "--chat-template-kwargs", "{}", code=2)
     assert "whose chat_template_kwargs was {'enable_thinking': False} and is now {}" in error
-    # And the run goes on with them, and with its function.
+    # And the run goes on with them, and with its function; not with others.
     unigrad("train", "--resume", "run")
+    tokenizer = AutoTokenizer.from_pretrained("run/checkpoint-1")
+    tokenizer.chat_template = CHAT.replace("No thought.", "No thoughts.")
+    tokenizer.save_pretrained("run/checkpoint-1")
+    Path("run/checkpoint-1/checksums.json").unlink()
+    _, error = unigrad("train", "--resume", "run", code=2)
+    assert "--resume run: the prompt of problem chats.jsonl:" in error
+    assert "No thought.' and is now " in error
 
 
 def test_a_bad_mapping_is_one_line(here: Path) -> None:

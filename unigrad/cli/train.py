@@ -14,6 +14,7 @@ from unigrad.config import config_keys, load_config, recipe_families
 from unigrad.errors import ConfigError
 from unigrad.machine import launched
 from unigrad.train.configuration import DEFAULT_RECIPE, configuration
+from unigrad.world import speaks_first
 
 RANKS_START = "torchrun --nproc-per-node N -m unigrad train"
 
@@ -24,8 +25,6 @@ def run(arguments: list[str]) -> int:
     try:
         return _run(arguments)
     except BaseException:
-        from unigrad.world import speaks_first
-
         # What ends this rank ends others too, or is another's end: one of them says it.
         if not speaks_first():
             sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115

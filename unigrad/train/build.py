@@ -23,7 +23,7 @@ from unigrad.data import (
     turn_of,
 )
 from unigrad.data.tiny import model_source
-from unigrad.errors import ConfigError
+from unigrad.errors import ConfigError, shortened
 from unigrad.hybrid import Objective, Term
 from unigrad.plan import longest_row
 from unigrad.policy import END, Policy, load_policy, transformers_api
@@ -33,7 +33,8 @@ from unigrad.rollout import Engine, Sampling
 from unigrad.rollout.engines import chosen_name, emulates_bfloat16, engine_of, is_exact
 from unigrad.rollout.sharded_engine import ShardedEngine
 from unigrad.runs.checkpoints import Position
-from unigrad.runs.folder import Example
+from unigrad.runs.folder import Example, rollouts_files
+from unigrad.runs.rollouts import questions
 from unigrad.train.annotate import Annotator
 from unigrad.train.checkpoint import load_state
 from unigrad.train.examples import example, example_lines
@@ -98,6 +99,7 @@ class Build:
         limit = config.max_demonstration_length
         sets = [ProblemSet(prepare(problems, label(each, config), limit), each.weight) for each, problems in train_sets]
         self._check_demonstrations(stages, sets)
+        self._check_prompts(sets)
         examples = self._examples([label(each, config) for each, _ in train_sets], sets, policy)
         evaluated = {
             name: prepare(problems, "held-out" if len(held_out) == 1 else f"held-out {name}", None)
@@ -287,6 +289,21 @@ class Build:
             self._say(
                 f"WARNING: {where} holds no demonstration that fits (column `solution`), so "
                 f"{self.config.method.name} has none to train on and trains on its rollouts alone"
+            )
+
+    def _check_prompts(self, sets: Sequence[ProblemSet]) -> None:
+        """Raises ConfigError where the run goes on and no longer asks its first question as it did: the template, the
+        tokenizer, or what a version makes of them has changed."""
+        first = None if self.resumed is None else next(iter(rollouts_files(self.folder).values()), None)
+        asked = None if first is None else next(questions(first), None)
+        if asked is None:
+            return
+        before = asked.lines[0].prompt
+        now = next((each.prompt for made in sets for each in made.problems if each.problem.id == asked.id), before)
+        if now != before:
+            raise ConfigError(
+                f"--resume {self.folder}: the prompt of problem {asked.id} was {shortened(before, 200)!r} and is now "
+                f"{shortened(now, 200)!r}; a resumed run keeps its prompts (data.prompt_template, the tokenizer)"
             )
 
 

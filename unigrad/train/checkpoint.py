@@ -32,6 +32,8 @@ OPTIMIZER_FOLDER = "optimizer"
 VALUE_HEAD_FILE = "value_head.safetensors"
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+_COUNT = "parameters"
+"""How many the optimizer has; of some it may have no moments."""
 _OF_THE_CONFIG = ("params", "betas", "eps", "weight_decay")
 
 
@@ -59,6 +61,7 @@ def write_moments(folder: Path, optimizer: torch.optim.Optimizer) -> None:
         for number, each in optimizer.state_dict()["state"].items()
         for name, tensor in each.items()
     }
+    moments[_COUNT] = torch.tensor(len(_parameters(optimizer)))
     try:
         save(moments, checkpoint_id=folder / OPTIMIZER_FOLDER)
     except CheckpointException as error:
@@ -119,6 +122,8 @@ def _state_in_parts(folder: Path, optimizer: torch.optim.Optimizer) -> dict[int,
         raise ValueError(f"{folder} is missing or damaged: {one_line(error)}") from error
     state: dict[int, dict[str, Tensor]] = {}
     for key, each in described.items():
+        if key == _COUNT:
+            continue
         place, _, name = key.partition(".")
         number = int(place) if place.isdecimal() else -1
         if not (0 <= number < len(parameters) and name in (*_MOMENTS, "step")):
@@ -134,12 +139,15 @@ def _state_in_parts(folder: Path, optimizer: torch.optim.Optimizer) -> dict[int,
         if missing := {*_MOMENTS, "step"} - moments.keys():
             raise ValueError(f"{folder} is not this run's: parameter {number} has no {min(missing)}")
     flat = {f"{number}.{name}": moment for number, moments in state.items() for name, moment in moments.items()}
+    flat[_COUNT] = count = torch.tensor(0)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a process alone reads what several wrote
             load(flat, checkpoint_id=folder, no_dist=True)
     except (Exception, CheckpointException) as error:
         raise ValueError(f"{folder} is cut off or damaged: {_first(error)}") from error
+    if count != len(parameters):
+        raise ValueError(f"{folder} is not this run's: it is of {count} parameters, and here are {len(parameters)}")
     return state
 
 

@@ -6,14 +6,11 @@ import json
 import threading
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from unigrad.errors import ConfigError
 from unigrad.files import json_lines, replace_text
 from unigrad.types import Reason
-
-if TYPE_CHECKING:
-    from unigrad.world import World
+from unigrad.world import World
 
 Pair = tuple[str, str]
 """The extracted answer and the gold one, both as `notation.normalise` leaves them."""

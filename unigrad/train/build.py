@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from transformers import PreTrainedConfig
+from transformers import PreTrainedModel
 
 from unigrad.config import Config, SourceConfig
 from unigrad.data import PreparedProblem, PromptTemplate, Turn, prepare_problems, prompt_template, turn_of
@@ -67,7 +67,7 @@ class Build:
         inputs = self._inputs(train_sets, [problem for _, problems in held_out for problem in problems])
 
         policy = self._policy(inputs)
-        check_lengths(config, policy.model.config)
+        check_lengths(config, policy.model)
         turn = self._turn(template, policy)
         prepare = Preparation(policy, template, turn, scorer, config.data.max_prompt_length, self._say)
         limit = config.max_demonstration_length
@@ -252,12 +252,12 @@ def checked_objectives(config: Config) -> list[Objective]:
     return stages
 
 
-def check_lengths(config: Config, architecture: PreTrainedConfig) -> None:
-    """Raises ConfigError where the longest row does not fit the model."""
-    longest, positions = longest_row(config), transformers_api.max_positions(architecture)
+def check_lengths(config: Config, model: PreTrainedModel) -> None:
+    """Raises ConfigError where the longest row does not fit the model, of which a skeleton is enough."""
+    longest, positions = longest_row(config), transformers_api.room(model)
     if positions is not None and longest > positions:
         why = ""
-        if positions == transformers_api.one_rope(architecture):
+        if positions == transformers_api.one_rope(model.config):
             why = ": past these its rotary embedding goes by the longest row of a batch, and so would every log-prob"
         raise ConfigError(
             f"data.max_prompt_length and the longest completion or demonstration make {longest} tokens; "

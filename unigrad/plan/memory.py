@@ -56,9 +56,7 @@ def memory(
     parts = [
         Part("weights, float32", FLOAT32 * weights, PHASES),
         Part("gradients, float32", FLOAT32 * trained, ("training", "update")),
-        Part("AdamW's two moments, float32", 2 * FLOAT32 * trained, PHASES),
-        # torch's AdamW updates all tensors at once on a GPU: one more buffer the size of what is trained.
-        Part("AdamW's buffer", FLOAT32 * trained, ("update",)),
+        *_optimizer(config, trained),
         Part("bfloat16 copies of the matrices", casts, ("sampling", "training")),
         Part(
             f"activations of {tokens:,} tokens{', checkpointed' if checkpointing else ''}",
@@ -80,6 +78,17 @@ def memory(
         parts += _decoding(config, model, samples=samples, compute_size=compute_size)
     parts.append(Part("CUDA's context, rounding", CONTEXT, PHASES, estimate=True))
     return [part for part in parts if part.size]
+
+
+def _optimizer(config: Config, trained: int) -> list[Part]:
+    if config.train.optimizer == "adamw_8bit":
+        # 256 numbers share a scale.
+        return [Part("AdamW's two moments, 8-bit", 2 * trained + 2 * FLOAT32 * trained // 256, PHASES)]
+    return [
+        Part("AdamW's two moments, float32", 2 * FLOAT32 * trained, PHASES),
+        # torch's AdamW updates all tensors at once on a GPU: one more buffer the size of what is trained.
+        Part("AdamW's buffer", FLOAT32 * trained, ("update",)),
+    ]
 
 
 def _decoding(config: Config, model: Dimensions, *, samples: bool, compute_size: int) -> list[Part]:

@@ -26,7 +26,7 @@ from unigrad.train.checkpoint import load_state
 from unigrad.train.held_out import HeldOut
 from unigrad.train.loop import Loop
 from unigrad.train.objectives import objectives
-from unigrad.train.optimizer import build_optimizer
+from unigrad.train.optimizer import build_optimizer, check_optimizer
 from unigrad.train.pieces import TokenTexts
 from unigrad.train.problem_sets import check_inputs, fingerprint, held_out_problems, label, training_problems
 from unigrad.train.questions import ProblemSet, Questions
@@ -59,6 +59,7 @@ class Build:
         template = prompt_template(config.data.prompt_template)
         build_engine = engine_of(config.rollout)
         check_installed(config.model.lora)
+        check_optimizer(config.train)
         state = TrainerState(max_steps=config.train.max_steps)
         scorer = build_scorer(config, state, self.kept, self.stack, self._say)
         train_sets = [(each, training_problems(each, config)) for each in config.data.train_sets]

@@ -18,10 +18,11 @@ from safetensors.torch import load_file, save_file
 from token_logprobs import token_logprobs
 from transformers import AutoModelForCausalLM, BertConfig, PreTrainedModel, PreTrainedTokenizerFast, RwkvConfig
 
-from unigrad.policy import load_policy
+from unigrad.policy import Policy, load_policy
 from unigrad.policy.head import LogitTransform
 from unigrad.policy.loading import choose_device, choose_dtype
 from unigrad.policy.transformers_api import reads_gguf
+from unigrad.policy.trial import check_logits
 
 Build = Callable[..., PreTrainedModel]
 Save = Callable[..., Path]
@@ -256,6 +257,15 @@ def test_a_model_whose_forward_pass_changes_its_weights_is_refused(
     assert "'rwkv' changes its weights in a forward pass" in line
     assert line.endswith("set it to 0 in its config.json")
     load_policy(str(tmp_path / "leaves"), device="cpu")
+
+
+def test_parameters_that_an_architecture_freezes_are_let_be(
+    tiny_model: Build, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = tiny_model("llama", tie_word_embeddings=False)
+    for parameter in (model.model.norm.weight, model.model.embed_tokens.weight):
+        parameter.requires_grad_(False)
+    check_logits(Policy(model, tokenizer), "a model")
 
 
 def test_a_scale_before_the_output_embedding_is_part_of_the_pass(folder: Save, monkeypatch: pytest.MonkeyPatch) -> None:

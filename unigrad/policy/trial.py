@@ -96,7 +96,8 @@ def _check_parts(model: PreTrainedModel, input_1L: Tensor, which: str) -> None:
     try:
         hidden_1LD = transformers_api.before_logits(model, input_ids=input_1L, use_cache=False)
         # Down to the first layer: Reformer's can be differentiated in training mode only.
-        torch.autograd.grad(hidden_1LD.sum(), model.get_input_embeddings().weight, allow_unused=True)
+        first = next(each for each in model.parameters() if each.requires_grad)
+        torch.autograd.grad(hidden_1LD.sum(), first, allow_unused=True)
     except Exception as error:
         raise ValueError(f"{which} is not supported: {one_line(error)}") from error
     if learned:
@@ -131,9 +132,8 @@ def _logits_and_head(model: PreTrainedModel, input_1L: Tensor) -> tuple[Tensor, 
 def _learned_after(model: PreTrainedModel, input_1L: Tensor) -> list[str]:
     """Parameters on which the logits depend besides those of the output embedding's product and before it."""
     head = model.get_output_embeddings()
-    others = {
-        name: each for name, each in model.named_parameters() if each is not head.weight and each is not head.bias
-    }
+    trained = [(name, each) for name, each in model.named_parameters() if each.requires_grad]
+    others = {name: each for name, each in trained if each is not head.weight and each is not head.bias}
     hook = head.register_forward_pre_hook(lambda _module, args: (args[0].detach(), *args[1:]))
     try:
         logits = model(input_ids=input_1L, use_cache=False).logits

@@ -3,8 +3,8 @@
     python benchmarks/models.py [NAME ...] [--out docs/models.md]
 
 Each in a process of its own with a time limit: log-probs and gradients against a plain forward of each row alone, with
-full logits; greedy and sampled rollouts against `generate` and against the trainer; gradient checkpointing; two steps
-of SFT and RL; the trained model loaded again.
+full logits; greedy and sampled rollouts against `generate` and against the trainer; gradient checkpointing; the same in
+bfloat16; two steps of SFT and RL; the trained model loaded again. What float32 tells apart is tried in float64 too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ import torch
 import transformers
 from tiny_models import build
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 import unigrad.train.run  # noqa: F401  (before the processes part, which then have it)
@@ -37,11 +37,14 @@ from unigrad.cli import main as unigrad_command
 from unigrad.data.tiny import MODEL_PATH
 from unigrad.errors import one_line
 from unigrad.policy import Policy, load_policy
-from unigrad.rollout import Prompt, Sampling, TorchEngine
+from unigrad.rollout import Engine, Prompt, Sampling, TorchEngine
 from unigrad.rollout.engines import engine_builder
 
 VALUE, GRADIENT = 1e-5, 1e-4
 """Of log-probs in nats, and of the gradient's distance over its norm: the rounding of float32 over some layers."""
+NUMBERS = ("value", "gradient", "checkpointing", "sampled", "mismatch", "bfloat16")
+DOUBLE = 1e-9
+"""In float64 no more than this is left of what is rounding in float32."""
 # Longer than every window here, of unequal length, so that rows are padded.
 ROWS = [((5, 6, 7), tuple(range(8, 40))), ((9, 10, 11, 12, 13), (14, 15, 16)), ((17,), tuple(range(18, 30)))]
 PROMPTS = [Prompt("a", (5, 6, 7)), Prompt("b", (9, 10, 11, 12, 13))]
@@ -101,19 +104,92 @@ def check_rollouts(folder: Path) -> Iterator[tuple[str, Any]]:
     engine = engine_builder("auto")(policy, 256)
     yield "engine", "torch" if isinstance(engine, TorchEngine) else "generate"
     greedy = engine.generate(PROMPTS, Sampling(num_generations=1, max_completion_length=LENGTH, temperature=0.0), 0)
-    equal = True
-    for prompt, (completion,) in zip(PROMPTS, greedy, strict=True):
-        ids = torch.tensor([prompt.token_ids])
-        options = {"do_sample": False, "max_new_tokens": LENGTH, "pad_token_id": 0}
-        own = policy.model.generate(ids, attention_mask=torch.ones_like(ids), **options)[0, ids.shape[1] :].tolist()
-        equal = equal and completion.token_ids == tuple(own)
-    yield "greedy", equal
+    pairs = zip(PROMPTS, greedy, strict=True)
+    yield "greedy", all(completion.token_ids == greedy_of(policy, prompt) for prompt, (completion,) in pairs)
+    yield "sampled", mismatch(policy, engine).max().item()
+
+
+def greedy_of(policy: Policy, prompt: Prompt) -> tuple[int, ...]:
+    """What the model's own `generate` says is likeliest, token by token. Without what its generation config adds to
+    that (a forced end, beams, bans of repetition), and with its positions numbered as its forward does."""
+    model, ids = policy.model, torch.tensor([prompt.token_ids])
+    configured = model.generation_config
+    model.generation_config = GenerationConfig(eos_token_id=configured.eos_token_id, pad_token_id=0)
+    first = policy.first_position
+    where = {"position_ids": torch.arange(first, first + ids.shape[1])[None]} if first else {}
+    own = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=LENGTH, **where)
+    model.generation_config = configured
+    return tuple(own[0, ids.shape[1] :].tolist())
+
+
+def mismatch(policy: Policy, engine: Engine) -> Tensor:
+    """Between the log-probs of sampled tokens as the engine and as the trainer has them, in nats. f[tokens]"""
     sampled = engine.generate(PROMPTS, Sampling(num_generations=3, max_completion_length=LENGTH), 0)
     drawn = [(prompt.token_ids, each) for prompt, group in zip(PROMPTS, sampled, strict=True) for each in group]
     logp_M = torch.tensor([value for _, each in drawn for value in each.logprobs])
     with torch.no_grad():
-        trainers_M = of_policy(policy, [(prompt, each.token_ids) for prompt, each in drawn])
-    yield "sampled", (logp_M - trainers_M).abs().max().item()
+        return (logp_M - of_policy(policy, [(prompt, each.token_ids) for prompt, each in drawn])).abs()
+
+
+def check_bfloat16(folder: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        policy = load_policy(str(folder), device="cpu", dtype="bfloat16")
+        engine = engine_builder("auto")(policy, 256)
+    except ValueError as error:
+        yield "bfloat16_refused", f"bfloat16: {one_line(error)}".replace(str(folder), "it")
+    else:
+        yield "bfloat16", mismatch(policy, engine).mean().item()
+
+
+@contextlib.contextmanager
+def doubled() -> Iterator[None]:
+    """What says float32, here and in the model's code, means float64."""
+    names = {"float32": torch.float32, "float": torch.float}
+    single = Tensor.float
+    torch.set_default_dtype(torch.float64)
+    torch.float32 = torch.float = torch.float64
+    Tensor.float = Tensor.double
+    try:
+        yield
+    finally:
+        vars(torch).update(names)
+        Tensor.float = single
+        torch.set_default_dtype(torch.float32)
+
+
+def check_rounding(folder: Path) -> Iterator[tuple[str, Any]]:
+    """Whether what float32 tells apart is rounding, and whether the model's own `generate` is as far off."""
+    policy = load_policy(str(folder), device="cpu")
+    prompt, completion = PROMPTS[0].token_ids, list(range(8, 8 + LENGTH))
+    with torch.no_grad():
+        yield (
+            "own",
+            (of_cache(policy, prompt, completion) - of_logits(policy, [(prompt, tuple(completion))]))
+            .abs()
+            .max()
+            .item(),
+        )
+    policy.double().model.set_experts_implementation("eager")
+    with doubled(), torch.no_grad():
+        yield "value_in_float64", (of_policy(policy, ROWS) - of_logits(policy, ROWS)).abs().max().item()
+        own = of_cache(policy, prompt, completion) - of_logits(policy, [(prompt, tuple(completion))])
+        yield "own_in_float64", own.abs().max().item()
+
+
+def of_cache(policy: Policy, prompt: tuple[int, ...], completion: list[int]) -> Tensor:
+    """The log-probs of a completion as the model's own `generate` has them, token by token on its cache. f[tokens]"""
+    forced = iter(completion)
+
+    def force(ids_BL: Tensor, logits_BV: Tensor) -> Tensor:
+        return torch.full_like(logits_BV, -torch.inf).index_fill_(1, torch.tensor([next(forced)]), 0.0)
+
+    ids = torch.tensor([prompt])
+    output = policy.model.generate(
+        ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=len(completion), pad_token_id=0,
+        logits_processor=[force], output_logits=True, return_dict_in_generate=True,
+    )  # fmt: skip
+    logp_LV = torch.cat(output.logits).log_softmax(-1)
+    return logp_LV.gather(1, torch.tensor(completion)[:, None])[:, 0]
 
 
 def check_run(folder: Path) -> Iterator[tuple[str, Any]]:
@@ -142,9 +218,16 @@ def check_run(folder: Path) -> Iterator[tuple[str, Any]]:
     yield "missing", len(info["missing_keys"])
 
 
+def kept(facts: Iterable[tuple[str, Any]], found: Results) -> Iterator[tuple[str, Any]]:
+    for name, value in facts:
+        found[name] = value
+        yield name, value
+
+
 def checks(name: str, folder: Path) -> Iterator[tuple[str, Any]]:
     """Facts by name; after one that is an error there are no more."""
     stage = "build"
+    found: Results = {}
     try:
         model = build(name)
         model.save_pretrained(folder)
@@ -152,9 +235,12 @@ def checks(name: str, folder: Path) -> Iterator[tuple[str, Any]]:
         yield "class", type(model).__name__
         del model
         stage = "load"
-        yield from check_training(folder)
+        yield from kept(check_training(folder), found)
         stage = "rollouts"
-        yield from check_rollouts(folder)
+        yield from kept(check_rollouts(folder), found)
+        yield from check_bfloat16(folder)
+        if found["value"] > VALUE or found["sampled"] > 10 * VALUE:
+            yield from check_rounding(folder)
         stage = "run"
         yield from check_run(folder)
     # Whatever goes wrong is the finding.
@@ -197,16 +283,22 @@ def verdict(found: Results) -> tuple[str, str]:
         refused = error.startswith(("ValueError:", "ConfigError:")) and found["failed"] in ("load", "rollouts")
         return ("refused" if refused else "failed"), f"{found['failed']}: {error.partition(': ')[2] or error}"
     far = {
-        "log-prob": not found["value"] <= VALUE,
+        "log-prob": not (found["value"] <= VALUE or found["value_in_float64"] <= DOUBLE),
         "gradient": not found["gradient"] <= GRADIENT,
         "checkpointing": not found.get("checkpointing", 0) <= GRADIENT,
         "greedy rollout": not found["greedy"],
-        "sampled log-prob": not found["sampled"] <= 10 * VALUE,
+        "sampled log-prob": not (found["sampled"] <= 10 * VALUE or found["own_in_float64"] <= DOUBLE),
         "two steps": found["steps"] != 2,
         "final/": not found["reload"] <= VALUE or found["missing"] > 0,
     }
-    wrong = ", ".join(name for name, is_far in far.items() if is_far)
-    return ("inexact", wrong) if wrong else ("exact", found.get("checkpointing_refused", ""))
+    notes = [name for name, is_far in far.items() if is_far] or [found.get("checkpointing_refused")]
+    notes.append(found.get("bfloat16_refused"))
+    if "own" in found:
+        notes.append(
+            f"its own generate is {found['own']:.0e} from its own forward, in float64 {found['own_in_float64']:.0e}; "
+            f"our log-probs {found['value_in_float64']:.0e} in float64"
+        )
+    return ("inexact" if any(far.values()) else "exact"), "; ".join(note for note in notes if note)
 
 
 def page(results: list[Results]) -> str:
@@ -224,20 +316,24 @@ def page(results: list[Results]) -> str:
         "Each is a random model of a few layers in float32. log-prob: largest distance in nats from a plain forward of "
         "each row alone, with full logits; gradient: distance over norm; checkpointing: the same gradient with "
         "recomputed activations; sampled: largest distance of the rollouts' log-probs from the trainer's; mismatch: "
-        "that within two steps of SFT and RL. Greedy rollouts equal `generate`'s, and `final/` loads with the same "
-        "log-probs, wherever a model is called exact.",
+        "that within two steps of SFT and RL; bfloat16: mean distance of the rollouts' log-probs from the trainer's "
+        "where both compute in it. Greedy rollouts equal `generate`'s (its own choice of tokens, without what a "
+        "generation config forces), and `final/` loads with the same log-probs, wherever a model is called exact. "
+        f"Where float32 leaves more than {VALUE:.0e} (rollouts: {10 * VALUE:.0e}), it is measured in float64 too, also "
+        "where the model's code says float32, and the model's own `generate` against its own forward; a model is exact "
+        f"then where {DOUBLE:.0e} is left, so that all the rest was the rounding of its own kernels.",
         "",
         "The engine is what `rollout.engine: auto` takes: `torch` where every layer has full, sliding or chunked "
         "attention, else `generate`, transformers' own with our draw. It pads nothing, so no pad reaches a state.",
         "",
-        "| model type | verdict | engine | log-prob | gradient | checkpointing | sampled | mismatch | reason |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| model type | verdict | engine | log-prob | gradient | checkpointing | sampled | mismatch | bfloat16 | |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for found in sorted(results, key=lambda each: each["name"]):
         word, reason = verdict(found)
         if word == "not built":
             continue
-        numbers = [found.get(key) for key in ("value", "gradient", "checkpointing", "sampled", "mismatch")]
+        numbers = [found.get(key) for key in NUMBERS]
         cells = ["" if number is None else f"{number:.0e}" for number in numbers]
         why = reason.replace("|", "\\|")[:300]
         lines.append(f"| {found['name']} | {word} | {found.get('engine', '')} | {' | '.join(cells)} | {why} |")

@@ -54,17 +54,64 @@ SIZES: dict[str, Any] = {
 } | {
     "vocab_size": VOCABULARY, "vocab_size_per_layer_input": VOCABULARY, "bos_token_id": 1, "eos_token_id": 2,
     "pad_token_id": 0, "initializer_range": 0.15, "init_std": 0.15, "mamba_d_ssm": 128, "num_kv_shared_layers": 0,
-    "attn_layer_indices": [1, 3], "use_mamba_kernels": False,
+    "attn_layer_indices": [1, 3], "use_mamba_kernels": False, "is_decoder": True,
 }  # fmt: skip
 CHANGES: dict[str, dict[str, Any]] = {
     "granitemoehybrid": {"layer_types": ["mamba", "attention"] * 2},
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
     "mamba2": {"num_heads": 8, "head_dim": 16},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
-    "zamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "zamba": {
+        "attention_hidden_size": 128, "attention_head_dim": 32,
+        "layers_block_type": ["linear_attention", "hybrid"] * 2,
+    },
     "zamba2": {"layers_block_type": ["mamba", "hybrid"] * 2, "use_mem_rope": False},
     "bailing_hybrid": {"layer_group_size": 2},
-}
+    "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}}},
+    "dbrx": {
+        "attn_config": {"rope_theta": 10000.0, "kv_n_heads": 2, "clip_qkv": 8.0},
+        "ffn_config": {"ffn_hidden_size": 96, "moe_top_k": 2},
+    },
+    "gemma3": {
+        "vision_config": {
+            "model_type": "siglip_vision_model", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "image_size": 56, "patch_size": 14,
+        },
+        "mm_tokens_per_image": 4,
+    },
+    "inkling_text": {
+        "swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "swa_head_dim": 16, "sliding_window_size": 16,
+        "rel_extent": 64, "layer_types": ["hybrid_sliding", "hybrid"] * 2,
+    },
+    "inkling2_text": {
+        "swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "swa_head_dim": 16, "sliding_window_size": 16,
+        "rel_extent": 64, "unpadded_vocab_size": VOCABULARY, "n_layers_per_attn_res_block": 2,
+    },
+    "kimi_linear": {
+        "linear_head_dim": 16, "linear_num_heads": 4, "layer_types": ["linear_attention", "full_attention"] * 2,
+    },
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
+    "longcat_flash": {"head_dim": 8},
+    # As wide as its positions, as it comes: its masks do not know of it.
+    "moshi": {"sliding_window": 256},
+    "prophetnet": {
+        "num_encoder_layers": 2, "num_decoder_layers": 2, "decoder_ffn_dim": 96, "encoder_ffn_dim": 96,
+        "num_encoder_attention_heads": 4, "num_decoder_attention_heads": 4,
+    },
+    "qwen4_exp_text": {
+        "indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 16, "indexer_budget": 16,
+        "indexer_compress_ratio": 4, "hc_lowrank": 8, "layer_types": ["linear_attention", "indexed_attention"] * 2,
+    },
+    "reformer": {
+        "axial_pos_embds_dim": (32, 32), "axial_pos_shape": (16, 16), "attention_head_size": 16, "hash_seed": 0,
+        "attn_layers": ["local", "lsh"],
+    },
+    "roc_bert": {
+        "shape_vocab_size": 16, "pronunciation_vocab_size": 16, "pronunciation_embed_dim": 16, "shape_embed_dim": 16,
+    },
+    "xmod": {"default_language": "en_XX"},
+    "zaya": {"num_experts_per_tok": 1, "router_hidden_size": 16},
+}  # fmt: skip
 """What an architecture needs besides, lest its parts not fit together."""
 _TEXT_PARTS = ("text_config", "decoder")
 
@@ -78,7 +125,11 @@ def small(kind: type[PreTrainedConfig], **changes: Any) -> PreTrainedConfig:
     if "kv_lora_rank" in sizes or kind.model_type.startswith("dots3"):
         sizes["num_key_value_heads"] = 4
     parts = (getattr(kind, "sub_configs", None) or {}).items()
-    texts = {part: small(each).to_dict() for part, each in parts if part in _TEXT_PARTS and hasattr(each, "model_type")}
+    texts = {
+        part: small(each, **CHANGES.get(each.model_type, {})).to_dict()
+        for part, each in parts
+        if part in _TEXT_PARTS and hasattr(each, "model_type")
+    }
     return kind(**{**sizes, **texts, **changes})
 
 

@@ -23,7 +23,7 @@ from transformers import (
 from unigrad.batch import Costs, Layout, Sequences, laid_out
 from unigrad.config import LoraConfig
 from unigrad.errors import ConfigError
-from unigrad.policy import Policy, transformers_api
+from unigrad.policy import Policy
 from unigrad.policy.activations import recompute
 from unigrad.policy.adapter import adapter_size, linear_layers
 from unigrad.policy.architecture import skeleton
@@ -348,4 +348,3 @@ def test_its_size_is_known_from_a_skeleton(tokenizer: PreTrainedTokenizerFast) -
     model = of("qwen3_moe")
     adapter = Policy(model, tokenizer).add_adapter(LoraConfig(r=3), seed=0)
     assert adapter.parameters == adapter_size(skeleton(of("qwen3_moe").config), LoraConfig(r=3))
-    assert transformers_api.trunk(model) is model.model

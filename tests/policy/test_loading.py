@@ -16,12 +16,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from token_logprobs import token_logprobs
-from transformers import AutoModelForCausalLM, BertConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, BertConfig, PreTrainedModel, PreTrainedTokenizerFast, RwkvConfig
 
-from unigrad.policy import load_policy
+from unigrad.policy import Policy, load_policy
 from unigrad.policy.head import LogitTransform
 from unigrad.policy.loading import choose_device, choose_dtype
 from unigrad.policy.transformers_api import reads_gguf
+from unigrad.policy.trial import check_logits
 
 Build = Callable[..., PreTrainedModel]
 Save = Callable[..., Path]
@@ -186,15 +187,112 @@ def test_logits_that_no_key_of_the_config_explains_are_refused(
     assert f"architecture {architecture!r} transforms its hidden states or logits" in fails(path)
 
 
-def test_what_is_learned_between_base_model_and_logits_is_refused(
-    folder: Save, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+@pytest.fixture
+def bert(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Callable[..., Path]:
+    """Saves a tiny BERT, which learns a layer between its last hidden states and its output embedding."""
+
+    def save(**overrides: Any) -> Path:
+        sizes = {"vocab_size": 60, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(BertConfig(**sizes, num_attention_heads=2, **overrides))
+        with torch.no_grad():
+            model.cls.predictions.bias.normal_()
+        model.save_pretrained(tmp_path / "decoder")
+        tokenizer.save_pretrained(tmp_path / "decoder")
+        return tmp_path / "decoder"
+
+    return save
+
+
+def test_what_is_learned_before_the_output_embedding_is_trained(bert: Callable[..., Path]) -> None:
+    policy = load_policy(str(bert(is_decoder=True, initializer_range=0.3)), device="cpu")
+    prompt, completion = [1, 2, 3], [4, 5, 6, 7]
+    statistics = token_logprobs(policy, [(prompt, completion)], [1.0])
+    statistics.logp_BT.sum().backward()
+    ours = {name: each.grad.clone() for name, each in policy.model.named_parameters() if each.grad is not None}
+    policy.zero_grad()
+    logp_LV = policy.model(input_ids=torch.tensor([prompt + completion])).logits[0, 2:-1].log_softmax(-1)
+    expected_L = logp_LV.gather(1, torch.tensor(completion)[:, None])[:, 0]
+    expected_L.sum().backward()
+    torch.testing.assert_close(statistics.logp_BT[0], expected_L, rtol=0, atol=1e-5)
+    gradients = {name: each.grad for name, each in policy.model.named_parameters() if each.grad is not None}
+    assert ours.keys() == gradients.keys()
+    for name in ("cls.predictions.transform.dense.weight", "cls.predictions.bias"):
+        assert ours[name].abs().max() > 0
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(ours[name], gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_that_sees_later_tokens_is_refused(bert: Callable[..., Path]) -> None:
+    line = fails(bert(is_decoder=False, initializer_range=0.3))
+    assert "'bert' lets a token attend to later ones" in line
+    assert line.endswith("set is_decoder to true in its config.json")
+
+
+def test_what_is_learned_after_the_output_embedding_is_refused(folder: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder(tie_word_embeddings=False)
+    kind = type(AutoModelForCausalLM.from_pretrained(path))
+    forward = kind.forward
+
+    @functools.wraps(forward)
+    def scaled(self: Any, *args: Any, **options: Any) -> Any:
+        output = forward(self, *args, **options)
+        output.logits = output.logits * self.model.norm.weight.mean()
+        return output
+
+    monkeypatch.setattr(kind, "forward", scaled)
+    assert "'llama' learns model.norm.weight between its output embedding's product and its logits" in fails(path)
+
+
+def test_a_model_whose_forward_pass_changes_its_weights_is_refused(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
-    sizes = {"vocab_size": 60, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
-    model = AutoModelForCausalLM.from_config(BertConfig(**sizes, num_attention_heads=2, is_decoder=True))
-    model.save_pretrained(tmp_path / "decoder")
-    tokenizer.save_pretrained(tmp_path / "decoder")
-    line = fails(tmp_path / "decoder")
-    assert "'bert' learns cls.predictions.transform.dense.weight between its base model and its logits" in line
+    """RWKV divides weights when it leaves training mode, and the divided ones would be saved, and divided again."""
+    model = AutoModelForCausalLM.from_config(RwkvConfig(vocab_size=60, hidden_size=16, num_hidden_layers=2))
+    for folder, every in (("scales", 1), ("leaves", 0)):
+        model.config.rescale_every = every
+        model.save_pretrained(tmp_path / folder)
+        tokenizer.save_pretrained(tmp_path / folder)
+    line = fails(tmp_path / "scales")
+    assert "'rwkv' changes its weights in a forward pass" in line
+    assert line.endswith("set it to 0 in its config.json")
+    load_policy(str(tmp_path / "leaves"), device="cpu")
+
+
+def test_parameters_that_an_architecture_freezes_are_let_be(
+    tiny_model: Build, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = tiny_model("llama", tie_word_embeddings=False)
+    for parameter in (model.model.norm.weight, model.model.embed_tokens.weight):
+        parameter.requires_grad_(False)
+    check_logits(Policy(model, tokenizer), "a model")
+
+
+def test_a_scale_before_the_output_embedding_is_part_of_the_pass(folder: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever name for it its config has, among them one that elsewhere is a scale of the logits."""
+    path = folder("granite", logits_scaling=1.0)
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, "logits_scaling": 4.0}))
+    kind = type(AutoModelForCausalLM.from_pretrained(path))
+    forward = kind.forward
+
+    @functools.wraps(forward)
+    def scaled(self: Any, *args: Any, **options: Any) -> Any:
+        hook = self.lm_head.register_forward_pre_hook(lambda _module, given: (given[0] / 4,))
+        output = forward(self, *args, **options)
+        hook.remove()
+        output.logits = output.logits * 4
+        return output
+
+    monkeypatch.setattr(kind, "forward", scaled)
+    policy = load_policy(str(path), device="cpu")
+    assert policy.logit_transform == LogitTransform()
+    prompt, completion = [1, 2, 3], [4, 5, 6, 7]
+    with torch.no_grad():
+        logits_LV = policy.model(input_ids=torch.tensor([prompt + completion])).logits[0, 2:-1]
+        found = token_logprobs(policy, [(prompt, completion)], [1.0]).logp_BT[0]
+    expected = logits_LV.log_softmax(-1).gather(1, torch.tensor(completion)[:, None])[:, 0]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 def test_missing_weights_are_refused_instead_of_invented(folder: Save) -> None:

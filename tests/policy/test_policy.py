@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_models import build
 from token_logprobs import token_logprobs
 from torch import Tensor, nn
 from transformers import (
@@ -188,6 +189,17 @@ def test_checkpointing_leaves_routing_noise_off(
         ids = torch.tensor([[*ROWS[0][0], *ROWS[0][1]]])
         quiet, noisy = model(ids).logits, model.train()(ids).logits
     assert not torch.equal(quiet, noisy)  # or nothing was switched off
+
+
+def test_a_checkpointed_layer_within_another_has_the_same_gradient(tokenizer: PreTrainedTokenizerFast) -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        policy = make_policy(build("zamba2"), tokenizer, gradient_checkpointing=checkpointing)
+        logp_BT = token_logprobs(policy, ROWS, TEMPERATURES).logp_BT
+        gradients.append(gradient_of(policy.model, logp_BT.sum()))
+    assert any(gradient.abs().max() > 0.1 for gradient in gradients[0].values())
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-9, atol=1e-9)
 
 
 class Noisy(nn.Module):

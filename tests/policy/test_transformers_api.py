@@ -22,6 +22,7 @@ from transformers import (
     MambaConfig,
     MistralConfig,
     PreTrainedModel,
+    RobertaConfig,
 )
 from transformers.utils import logging as transformers_logging
 
@@ -169,10 +170,33 @@ def test_widest(tiny_model: Build) -> None:
     assert transformers_api.widest(Gemma4TextConfig(head_dim=8, global_head_dim=16), "head_dim") in (8, 16)
 
 
-def test_trunk(tiny_model: Build) -> None:
+@pytest.mark.parametrize("architecture", ["llama", "gemma2", "granite"])
+def test_before_logits(tiny_model: Build, architecture: str) -> None:
+    model = tiny_model(architecture)
+    entered = transformers_api.before_logits(model, input_ids=IDS, use_cache=False)
+    # Its logits are the product's, and the output embedding multiplies again.
+    assert torch.equal(entered, model.model(input_ids=IDS, use_cache=False).last_hidden_state)
+    assert model(input_ids=IDS).logits.shape == (1, 4, 60)
+
+
+def test_before_logits_where_there_is_none(tiny_model: Build) -> None:
+    model = tiny_model("llama")
+    model.get_output_embeddings = lambda: torch.nn.Linear(16, 60)
+    with pytest.raises(ValueError, match="its output embedding takes nothing where one hidden state a token was"):
+        transformers_api.before_logits(model, input_ids=IDS)
+
+
+def test_positions_that_begin_behind_a_padding_index(tiny_model: Build) -> None:
+    sizes = {"vocab_size": 60, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    shape = {**sizes, "num_attention_heads": 2, "max_position_embeddings": 64, "is_decoder": True}
+    roberta = AutoModelForCausalLM.from_config(RobertaConfig(**shape, pad_token_id=5)).eval()
+    assert transformers_api.first_position(roberta) == 6
+    assert transformers_api.room(roberta) == 58
+    ids = torch.tensor([[1, 2, 3]])
+    counted = roberta(input_ids=ids, position_ids=torch.tensor([[6, 7, 8]])).logits
+    assert torch.equal(roberta(input_ids=ids).logits, counted)
     llama = tiny_model("llama")
-    assert transformers_api.trunk(llama) is llama.model
-    assert transformers_api.trunk(llama.model) is llama.model
+    assert (transformers_api.first_position(llama), transformers_api.room(llama)) == (0, 64)
 
 
 def test_blocks(tiny_model: Build) -> None:

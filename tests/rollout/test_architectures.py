@@ -1,5 +1,6 @@
 """Models with windows, scales, caps and sinks: the torch engine samples what the policy trains, and both are the
-model's own function. One tiny random model of each family, whose windows bind within a prompt and a completion."""
+model's own function. One tiny random model of each family, whose windows bind within a prompt and a completion; and
+of such as learn something before their output embedding, or number their positions from elsewhere."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import torch
 from tokenizers import Tokenizer, models
 from transformers import (
     AutoModelForCausalLM,
+    BertConfig,
     Cohere2Config,
     Gemma2Config,
     Gemma3nTextConfig,
@@ -24,6 +26,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    RobertaConfig,
 )
 
 from unigrad.batch import Sequences, micro_batch_of
@@ -65,6 +68,8 @@ CONFIGS: dict[str, PreTrainedConfig] = {
         **SHAPE, **EXPERTS, intermediate_size_mlp=48, head_dim=8, attention_chunk_size=5,
         layer_types=["chunked_attention", "full_attention"],
     ),
+    "bert": BertConfig(**SHAPE, is_decoder=True),
+    "roberta": RobertaConfig(**SHAPE | {"pad_token_id": 3}, is_decoder=True),
 }  # fmt: skip
 PROMPTS = [Prompt("long", tuple(range(1, 14))), Prompt("one", (5,)), Prompt("short", (9, 30, 2))]
 
@@ -96,7 +101,10 @@ def sample(policy: Policy, **options: Any) -> list[tuple[Prompt, Completion]]:
 def test_greedy_tokens_are_those_of_generate(policy: Policy) -> None:
     for prompt, completion in sample(policy, num_generations=1, temperature=0.0):
         ids = torch.tensor([prompt.token_ids])
-        own = policy.model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=18)
+        options: dict[str, Any] = {"attention_mask": torch.ones_like(ids), "do_sample": False, "max_new_tokens": 18}
+        if policy.first_position:
+            options["position_ids"] = policy.first_position + torch.arange(ids.shape[1])[None]
+        own = policy.model.generate(ids, **options)
         assert completion.token_ids == tuple(own[0, ids.shape[1] :].tolist())
 
 
@@ -121,7 +129,10 @@ def test_a_gradient_is_that_of_full_logits(policy: Policy) -> None:
     total = torch.zeros(())
     for prompt, completion in rows:
         ids_1L = torch.tensor([[*prompt, *completion]])
-        logp_LV = policy.model(input_ids=ids_1L, use_cache=False).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+        where = {"position_ids": policy.first_position + torch.arange(ids_1L.shape[1])[None]}
+        logp_LV = (
+            policy.model(input_ids=ids_1L, use_cache=False, **where).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+        )
         total = total + logp_LV.gather(1, ids_1L[0, len(prompt) :, None]).sum()
     (total / 31).backward()
     assert ours

@@ -200,6 +200,8 @@ class ValueConfig(Section):
 
 
 class TrainConfig(Section):
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
+    """AdamW, its moments in float32, or in 8 bits: 2 bytes a weight for 8 (needs unigrad[bitsandbytes])"""
     learning_rate: Annotated[float, Field(gt=0)] = 5e-6
     """Peak learning rate of AdamW"""
     lr_scheduler_type: Literal["constant", "cosine", "linear"] = "constant"

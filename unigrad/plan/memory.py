@@ -56,9 +56,10 @@ def memory(
     is_sharded = ranks > 1 and config.ranks.sharded
     casts = model.matrices * compute_size if compute_size < FLOAT32 else 0
 
-    parts = [] if is_sharded and config.ranks.cpu_offload else _state(weights, trained, ranks if is_sharded else 1)
-    if reference and not frozen and not (is_sharded and config.ranks.cpu_offload):
-        own = -(-model.parameters // (ranks if is_sharded else 1))
+    share, is_offloaded = ranks if is_sharded else 1, is_sharded and config.ranks.cpu_offload
+    parts = [] if is_offloaded else _state(config, weights, trained, share)
+    if reference and not frozen and not is_offloaded:
+        own = -(-model.parameters // share)
         parts.insert(1, Part("weights of the reference model, float32", FLOAT32 * own, PHASES))
     if is_sharded:
         parts += _gathered(model, weights, compute_size, frozen=frozen)
@@ -86,16 +87,14 @@ def memory(
     return [part for part in parts if part.size]
 
 
-def _state(weights: int, trained: int, share: int) -> list[Part]:
+def _state(config: Config, weights: int, trained: int, share: int) -> list[Part]:
     """What training holds of each parameter, of which a GPU has one of `share` parts."""
     weights, trained = -(-weights // share), -(-trained // share)
     part = "" if share == 1 else f", a part of {share}"
     return [
         Part(f"weights{part}, float32", FLOAT32 * weights, PHASES),
         Part(f"gradients{part}, float32", FLOAT32 * trained, ("training", "update")),
-        Part(f"AdamW's two moments{part}, float32", 2 * FLOAT32 * trained, PHASES),
-        # torch's AdamW updates all tensors at once on a GPU: one more buffer the size of what is trained.
-        Part(f"AdamW's buffer{part}", FLOAT32 * trained, ("update",)),
+        *_optimizer(config, trained, part),
     ]
 
 
@@ -110,6 +109,17 @@ def _gathered(model: Dimensions, weights: int, compute_size: int, *, frozen: boo
         Part("two blocks' weights, gathered", 2 * block * compute_size, ("training",), estimate=True),
         Part("embeddings' weights, gathered, float32", FLOAT32 * outside, ("training",)),
         Part("their gradients before these are summed", gradients, ("training",), estimate=True),
+    ]
+
+
+def _optimizer(config: Config, trained: int, part: str) -> list[Part]:
+    if config.train.optimizer == "adamw_8bit":
+        # 256 numbers share a scale.
+        return [Part("AdamW's two moments, 8-bit", 2 * trained + 2 * FLOAT32 * trained // 256, PHASES)]
+    return [
+        Part(f"AdamW's two moments{part}, float32", 2 * FLOAT32 * trained, PHASES),
+        # torch's AdamW updates all tensors at once on a GPU: one more buffer the size of what is trained.
+        Part(f"AdamW's buffer{part}", FLOAT32 * trained, ("update",)),
     ]
 
 

@@ -41,8 +41,10 @@ def costs_of(policy: Policy) -> Costs:
 
 def _candidates(policy: Policy) -> list[Layout]:
     model = policy.model
-    # A window or a state may reach over more positions than a trial has.
+    # A window or a state may reach over more positions than a trial has; and positions are counted from 0 in both.
     if not transformers_api.takes_any_attention(model) or transformers_api.special_layers(model):
+        return []
+    if policy.first_position:
         return []
     # Checkpointed layers keep no keys and values.
     shares = transformers_api.cache_argument(model) is not None and not policy.gradient_checkpointing

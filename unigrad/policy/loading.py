@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -18,21 +17,19 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from unigrad.batch import Sequences, micro_batch_of
 from unigrad.errors import nearest, one_line
 from unigrad.policy import transformers_api
 from unigrad.policy.activations import recompute
 from unigrad.policy.architecture import bundled_architectures, check_parameters, override_rope, skeleton
 from unigrad.policy.layouts import costs_of
 from unigrad.policy.model_files import check_model_files
-from unigrad.policy.policy import Policy, TokenStatistics
+from unigrad.policy.policy import Policy
+from unigrad.policy.trial import check_causal, check_logits
 from unigrad.versions import warn_of_untested
 
 DEVICES = ("cuda", "mps", "cpu")
 _ANY_TEXT = "Is 1 + 1 = 2?"
 """For a tokenizer to show that it can split one."""
-_LOUDEST = 1000.0
-"""Logits so large that no soft cap is the identity there, as each is near zero."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 logger = logging.getLogger(__name__)
@@ -86,7 +83,8 @@ def load_policy(
     policy = Policy(
         model.to(torch_device), tokenizer, compute_dtype=compute_dtype, gradient_checkpointing=gradient_checkpointing
     )
-    _check_head(policy, name_or_path)
+    check_logits(policy, name_or_path)
+    check_causal(policy, name_or_path)
     if not gradient_checkpointing:
         recompute(policy.model)
     policy.costs = costs_of(policy)
@@ -267,74 +265,3 @@ def _load(
     except Exception as error:
         raise ValueError(f"{name} has no tokenizer that loads, such as tokenizer.json: {one_line(error)}") from error
     return model, tokenizer
-
-
-@torch.no_grad()
-def _logits_and_head(model: PreTrainedModel, input_1L: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What the output embedding returned; the same, louder from token to token; and what the model made of that."""
-    outputs: list[Tensor] = []
-
-    def louder(_module: object, _args: object, out_1LV: Tensor) -> Tensor:
-        loudest = out_1LV.abs().max().item() or 1.0
-        gains_L = torch.logspace(0, 1, out_1LV.shape[1], base=_LOUDEST / loudest)
-        loud_1LV = out_1LV * gains_L.to(out_1LV)[:, None]
-        # Copies, because the model may transform the tensor in place.
-        outputs.extend((out_1LV.clone(), loud_1LV.clone()))
-        return loud_1LV
-
-    hook = model.get_output_embeddings().register_forward_hook(louder)
-    try:
-        logits = model(input_ids=input_1L, use_cache=False).logits
-    finally:
-        hook.remove()
-    head_1LV, loud_1LV = outputs
-    return head_1LV.cpu().double(), loud_1LV.cpu().double(), logits.cpu().double()
-
-
-def _learned_between(model: PreTrainedModel, input_1L: Tensor) -> list[str]:
-    """Parameters on which the logits depend besides those of the base model and the output embedding's product."""
-    head = model.get_output_embeddings()
-    known = {id(each) for each in (*transformers_api.trunk(model).parameters(), head.weight, head.bias)}
-    others = {name: each for name, each in model.named_parameters() if id(each) not in known}
-    if not others:
-        return []
-    logits = model(input_ids=input_1L, use_cache=False).logits
-    gradients = torch.autograd.grad(logits.sum(), list(others.values()), allow_unused=True)
-    return [name for name, gradient in zip(others, gradients, strict=True) if gradient is not None]
-
-
-def _check_head(policy: Policy, name: str) -> None:
-    """Refuses an architecture whose logits are not those of `Policy.forward`."""
-    model, kind, transform = policy.model, policy.model.config.model_type, policy.logit_transform
-    if transformers_api.trunk(model) is model or model.get_output_embeddings() is None:
-        raise ValueError(f"{name}: architecture {kind!r} does not part into a base model and an output embedding")
-    ids = [index % model.get_input_embeddings().weight.shape[0] for index in range(3, 11)]
-    input_1L = torch.tensor([ids[:-1]], device=policy.device)
-    with policy.autocast():
-        head_1LV, loud_1LV, found_1LV = _logits_and_head(model, input_1L)
-        learned = _learned_between(model, input_1L)
-    if learned:
-        raise ValueError(
-            f"{name}: architecture {kind!r} learns {learned[0]} between its base model and its logits, which would get "
-            "no gradient here: it is not supported"
-        )
-    eps = torch.finfo(policy.compute_dtype).eps
-    expected_1LV = transform.apply_(loud_1LV)
-    # Nothing done is equal to the bit; else each of some operations rounds.
-    rounding = 0 if transform.is_identity else 8 * eps
-    as_named = expected_1LV.shape == found_1LV.shape and torch.allclose(
-        found_1LV, expected_1LV, rtol=rounding, atol=rounding
-    )
-    logits_LV = transform.apply_(head_1LV[0])
-    batch = micro_batch_of(Sequences.of_ids([(ids[:1], ids[1:])], [1.0]), [[0]], "padded")
-    statistics: TokenStatistics = policy(batch.to(policy.device, policy.dtype))
-    expected_L = logits_LV.log_softmax(-1).gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
-    difference = (statistics.logp_M.cpu() - expected_L).abs().max().item()
-    # Two matrix products of other shapes round differently, in proportion to the logits.
-    tolerance = 32 * eps * (1 + logits_LV.abs().max().item())
-    if not (as_named and difference <= tolerance):
-        raise ValueError(
-            f"{name}: architecture {kind!r} transforms its hidden states or logits around the output embedding in a "
-            f"way that is not supported (a scale and a soft cap that its config names are); log-probs differ by "
-            f"{difference:.2g}"
-        )

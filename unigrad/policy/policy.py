@@ -78,6 +78,7 @@ class Policy(nn.Module):
         self.sharded_on: torch.device | None = None
         self.twin: Twin | None = None
         self.logit_transform = logit_transform(model.config)
+        self.first_position = transformers_api.first_position(model)
         transformers_api.keep_attention_caps(model)
         if gradient_checkpointing:
             _enable_checkpointing(model)
@@ -121,7 +122,7 @@ class Policy(nn.Module):
     @property
     def max_positions(self) -> int | None:
         """How many tokens a row may hold, prompt and completion together; None if the model's config does not say."""
-        return transformers_api.max_positions(self.model.config)
+        return transformers_api.room(self.model)
 
     def add_value_head(self) -> None:
         """Give the policy a fresh value head on its hidden states (PPO's critic shares the trunk)."""
@@ -219,21 +220,22 @@ class Policy(nn.Module):
         return self._trunk(batch.input_ids_PL, batch.position_ids_PL)
 
     def _trunk(self, input_PL: Tensor, position_ids_PL: Tensor | None = None) -> Tensor:
+        if position_ids_PL is None and self.first_position:
+            # Else the model would leave out whatever token of a row is its pad token too.
+            stop = self.first_position + input_PL.shape[1]
+            position_ids_PL = torch.arange(self.first_position, stop, device=input_PL.device).expand_as(input_PL)
         where = {} if position_ids_PL is None else {"position_ids": position_ids_PL}
-        trunk = transformers_api.trunk(self.model)
-        hidden_PLD: Tensor = trunk(input_ids=input_PL, use_cache=False, **where).last_hidden_state
-        return hidden_PLD
+        return transformers_api.before_logits(self.model, input_ids=input_PL, use_cache=False, **where)
 
     def _after(self, prefix: Prefix, input_ids_PL: Tensor) -> Tensor:
         """Of rows that go on from shared prompts, whose keys and values stay in the graph."""
-        trunk, cache = transformers_api.trunk(self.model), transformers_api.growing_cache(self.model)
+        cache = transformers_api.growing_cache(self.model)
         given = {"use_cache": True, str(transformers_api.cache_argument(self.model)): cache}
-        trunk(input_ids=prefix.input_ids_QK, **given)
+        transformers_api.before_logits(self.model, input_ids=prefix.input_ids_QK, **given)
         transformers_api.spread(cache, prefix.prompt_P)
         where = {"attention_mask": prefix.seen_PL, "position_ids": prefix.position_ids_PL}
         given |= {name: tensor for name, tensor in where.items() if tensor is not None}
-        hidden_PLD: Tensor = trunk(input_ids=input_ids_PL, **given).last_hidden_state
-        return hidden_PLD
+        return transformers_api.before_logits(self.model, input_ids=input_ids_PL, **given)
 
     @torch.no_grad()
     def _check_checkpointing(self) -> None:

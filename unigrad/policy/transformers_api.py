@@ -26,6 +26,7 @@ try:
     from huggingface_hub.utils import logging as hub_logging
     from transformers import Cache, DynamicCache, DynamicLayer, PreTrainedConfig, PreTrainedModel
     from transformers.cache_utils import DynamicSlidingWindowLayer
+    from transformers.modeling_layers import GradientCheckpointingLayer
     from transformers.utils import logging as transformers_logging
 except ImportError as error:
     raise ImportError(f"{error}; {with_window('transformers')}, {with_window('huggingface-hub')}") from error
@@ -123,17 +124,43 @@ def packs_without_a_mask(model: PreTrainedModel) -> bool:
     return str(model.config._attn_implementation).startswith(("flash_attention", "flex_attention"))
 
 
-def trunk(model: PreTrainedModel) -> nn.Module:
-    """The model without its output embedding; the model itself where it does not part into the two."""
-    # Llama 4's says of itself that it were under another name.
-    base: nn.Module = model.base_model
-    return base if base is not model else getattr(model, "model", base)
+def before_logits(model: PreTrainedModel, **given: Any) -> Tensor:
+    """What enters the model's output embedding in a pass over `given`, without that embedding's product: f[rows,
+    tokens, D].
+
+    Whatever the model learns or does between its layers and there is in it. Raises ValueError where there is not one
+    hidden state a token, and whatever a model raises that cannot do without its logits.
+    """
+    head, entered = model.get_output_embeddings(), list[Tensor]()
+
+    def enter(hidden: Tensor) -> Tensor:
+        entered.append(hidden)
+        return hidden
+
+    # In place of the module's own, as a hook would come after its product.
+    head.forward = enter
+    try:
+        model(**given)
+    finally:
+        del head.forward
+    if len(entered) != 1 or entered[0].ndim != 3:
+        shapes = ", ".join(str([*each.shape]) for each in entered) or "nothing"
+        raise ValueError(f"its output embedding takes {shapes} where one hidden state a token was expected")
+    return entered[0]
+
+
+def first_position(model: PreTrainedModel) -> int:
+    """The number that the model's position embedding has for a row's first token. Not 0 where one has a padding index
+    (RoBERTa and its kind): that is before the first, and `generate` does not know of it."""
+    embeddings = (getattr(module, "position_embeddings", None) for module in model.modules())
+    padding = (each.padding_idx for each in embeddings if isinstance(each, nn.Embedding))
+    return next((index + 1 for index in padding if index is not None), 0)
 
 
 def blocks(model: PreTrainedModel) -> list[nn.Module]:
-    """The layers of its trunk, one after another; none where they are not to be found."""
+    """Its layers, one after another; none where they are not to be found."""
     count = getattr(text_config(model.config), "num_hidden_layers", None)
-    lists = (each for each in trunk(model).modules() if isinstance(each, nn.ModuleList))
+    lists = (each for each in model.modules() if isinstance(each, nn.ModuleList))
     return list(next((each for each in lists if len(each) == count), []))
 
 
@@ -199,7 +226,11 @@ def enable_activation_checkpointing(model: PreTrainedModel) -> None:
 def checkpointing(model: PreTrainedModel) -> Iterator[None]:
     """The layers that recompute are in training mode, and nothing inside them: what is random in training mode only
     (dropout, routing noise) stays off."""
-    layers = [module for module in model.modules() if getattr(module, "gradient_checkpointing", False)]
+    marked = [module for module in model.modules() if getattr(module, "gradient_checkpointing", False)]
+    # A layer within a layer (Zamba 2) runs a second time with it, when the mode is over: it must not differ between.
+    outer = [module for module in marked if isinstance(module, GradientCheckpointingLayer)]
+    inner = {part for layer in outer for part in layer.modules() if part is not layer}
+    layers = [module for module in marked if module not in inner]
     for layer in layers:
         layer.training = True
     try:
@@ -235,7 +266,15 @@ def widest(config: PreTrainedConfig, name: str) -> int | None:
 def max_positions(config: PreTrainedConfig) -> int | None:
     """How many tokens a row may hold: what the model was made for, and no more than `one_rope`. None: no limit."""
     limit: int | None = getattr(text_config(config), "max_position_embeddings", None)
-    return min((each for each in (limit, one_rope(config)) if each is not None), default=None)
+    # XLNet's says -1 for none.
+    limits = (None if limit is not None and limit < 0 else limit, one_rope(config))
+    return min((each for each in limits if each is not None), default=None)
+
+
+def room(model: PreTrainedModel) -> int | None:
+    """How many tokens a row of this model may hold: `max_positions`, without those before its `first_position`."""
+    positions = max_positions(model.config)
+    return None if positions is None else positions - first_position(model)
 
 
 def one_rope(config: PreTrainedConfig) -> int | None:

@@ -66,6 +66,7 @@ class GenerateEngine:
         self._tokenizer = tokenizer
         self._max_concurrent_tokens = max_concurrent_tokens
         self._compute_dtype = None if compute_dtype == torch.float32 else compute_dtype
+        self._first_position = transformers_api.first_position(model)
 
     @property
     def is_exact(self) -> bool:
@@ -87,7 +88,7 @@ class GenerateEngine:
                 completion that `max_concurrent_tokens` cannot hold.
             FloatingPointError: the model's logits are not finite.
         """
-        rows = rows_of(prompts, sampling, transformers_api.max_positions(self._model.config) or sys.maxsize)
+        rows = rows_of(prompts, sampling, transformers_api.room(self._model) or sys.maxsize)
         longest = max((row.length for row in rows), default=0)
         if longest > self._max_concurrent_tokens:
             raise ValueError(
@@ -113,6 +114,8 @@ class GenerateEngine:
     def _run(self, batch: _Batch) -> None:
         """Decode the batch's rows to their ends."""
         ids_BL = batch.begin().to(self._model.device)
+        stop = self._first_position + ids_BL.shape[1]
+        where = {"position_ids": torch.arange(self._first_position, stop, device=ids_BL.device).expand_as(ids_BL)}
         self._model.generate(
             ids_BL,
             # Given, because else tokens of a prompt that are the pad token too would be taken for pads.
@@ -120,6 +123,8 @@ class GenerateEngine:
             generation_config=_config(batch.longest),
             logits_processor=LogitsProcessorList([batch.next_tokens]),
             stopping_criteria=StoppingCriteriaList([batch.finished]),
+            # `generate` itself counts from 0, and goes on from these.
+            **(where if self._first_position else {}),
         )
 
     @contextmanager

@@ -72,6 +72,7 @@ class TorchEngine:
         self._reaches = transformers_api.reaches(model)
         self._kernel = transformers_api.decoding_attention(model)
         self._layers = len(transformers_api.keeping_layers(model))
+        self._first_position = transformers_api.first_position(model)
 
     @property
     def is_exact(self) -> bool:
@@ -90,7 +91,7 @@ class TorchEngine:
         """
         if not prompts:
             return []
-        rows = rows_of(prompts, sampling, transformers_api.max_positions(self._model.config) or sys.maxsize)
+        rows = rows_of(prompts, sampling, transformers_api.room(self._model) or sys.maxsize)
         length = max(row.length for row in rows)
         capacity = min(self._max_concurrent_tokens // length, len(rows))
         if capacity == 0:
@@ -149,7 +150,10 @@ class TorchEngine:
         # Padded on the right, where causal attention keeps it out of everything that is read.
         ids_PL = torch.tensor([[*prompt.token_ids[:-1], *[0] * longest][:longest] for prompt in prompts])
         cache = transformers_api.full_cache(self._layers)
-        self._model(ids_PL.to(self._model.device), use_cache=True, logits_to_keep=1, **{self._cache_argument: cache})
+        given: dict[str, object] = {self._cache_argument: cache}
+        if self._first_position:
+            given["position_ids"] = torch.arange(longest, device=self._model.device)[None] + self._first_position
+        self._model(ids_PL.to(self._model.device), use_cache=True, logits_to_keep=1, **given)
         layers = transformers_api.keys_and_values(cache)
         for p, prompt in enumerate(prompts):
             length = len(prompt.token_ids) - 1
@@ -166,7 +170,7 @@ class TorchEngine:
         logits_B1V = self._model(
             batch.last_ids_B[:, None].to(device),
             attention_mask=step_masks(self._reaches, positions_B, width, additive),
-            position_ids=positions_B[:, None],
+            position_ids=positions_B[:, None] + self._first_position,
             use_cache=True,
             **{self._cache_argument: cache},
         ).logits

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from transformers import PreTrainedConfig
+from transformers import PreTrainedModel
 
 from unigrad.config import Config, SourceConfig
 from unigrad.data import (
@@ -41,7 +41,7 @@ from unigrad.train.examples import example, example_lines
 from unigrad.train.held_out import HeldOut
 from unigrad.train.loop import Loop
 from unigrad.train.objectives import objectives
-from unigrad.train.optimizer import build_optimizer
+from unigrad.train.optimizer import build_optimizer, check_optimizer
 from unigrad.train.pieces import TokenTexts
 from unigrad.train.problem_sets import (
     check_inputs,
@@ -84,6 +84,7 @@ class Build:
         template = prompt_template(config.data.prompt_template)
         build_engine = engine_of(config.rollout)
         check_installed(config.model.lora)
+        check_optimizer(config.train)
         state = TrainerState(max_steps=config.train.max_steps)
         scorer = build_scorer(config, state, self.kept, self.stack, self._say)
         train_sets = [(each, training_problems(each, config)) for each in config.data.train_sets]
@@ -94,7 +95,7 @@ class Build:
         inputs = self._inputs(train_sets, [problem for _, problems in held_out for problem in problems])
 
         policy = self._policy(inputs)
-        check_lengths(config, policy.model.config)
+        check_lengths(config, policy.model)
         prepare = self._preparation(template, policy, scorer)
         limit = config.max_demonstration_length
         sets = [ProblemSet(prepare(problems, label(each, config), limit), each.weight) for each, problems in train_sets]
@@ -158,6 +159,11 @@ class Build:
         ranks = self.config.ranks
         if self.world.size == 1 or not ranks.sharded:
             return policy, engine
+        if self.config.train.optimizer == "adamw_8bit":
+            raise ConfigError(
+                "train.optimizer = 'adamw_8bit': its moments are not kept in parts; with several ranks also set "
+                "ranks.sharded false, or take adamw"
+            )
         parts = sharded(policy, self.world, cpu_offload=ranks.cpu_offload)
         return parts, engine and ShardedEngine(engine, parts)
 
@@ -365,12 +371,12 @@ def checked_objectives(config: Config) -> list[Objective]:
     return stages
 
 
-def check_lengths(config: Config, architecture: PreTrainedConfig) -> None:
-    """Raises ConfigError where the longest row does not fit the model."""
-    longest, positions = longest_row(config), transformers_api.max_positions(architecture)
+def check_lengths(config: Config, model: PreTrainedModel) -> None:
+    """Raises ConfigError where the longest row does not fit the model, of which a skeleton is enough."""
+    longest, positions = longest_row(config), transformers_api.room(model)
     if positions is not None and longest > positions:
         why = ""
-        if positions == transformers_api.one_rope(architecture):
+        if positions == transformers_api.one_rope(model.config):
             why = ": past these its rotary embedding goes by the longest row of a batch, and so would every log-prob"
         raise ConfigError(
             f"data.max_prompt_length and the longest completion or demonstration make {longest} tokens; "

@@ -24,6 +24,7 @@ from unigrad.errors import one_line
 from unigrad.policy import Policy
 from unigrad.policy.sharding import in_parts_of
 from unigrad.runs.checkpoints import Position
+from unigrad.train.optimizer import moments_of
 from unigrad.world import current_world
 
 OPTIMIZER_FILE = "optimizer.pt"
@@ -34,6 +35,8 @@ VALUE_HEAD_FILE = "value_head.safetensors"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _COUNT = "parameters"
 """How many the optimizer has; of some it may have no moments."""
+_OWN = "__bnb_optimizer_quant_state__"
+"""Under which bitsandbytes puts its tensors, which are not the parameter's type."""
 _OF_THE_CONFIG = ("params", "betas", "eps", "weight_decay")
 
 
@@ -188,16 +191,16 @@ def _checked_state(loaded: Any, optimizer: torch.optim.Optimizer) -> dict[int, d
     if not isinstance(state, dict) or not state.keys() <= set(range(len(parameters))):
         raise ValueError(f"its state is not one of {len(parameters)} parameters")
     for number, moments in state.items():
-        _check_moments(number, moments, parameters[number])
+        _check_moments(number, moments, moments_of(optimizer, parameters[number]))
     return state
 
 
-def _check_moments(number: int, moments: Mapping[str, Any], parameter: Tensor) -> None:
-    if not isinstance(moments, dict) or not isinstance(moments.get("step"), Tensor) or moments["step"].numel() != 1:
+def _check_moments(number: int, moments: Any, expected: Mapping[str, tuple[torch.Size, torch.dtype]]) -> None:
+    steps = moments.get("step") if isinstance(moments, dict) else None
+    if not (isinstance(steps, int) or (isinstance(steps, Tensor) and steps.numel() == 1)):
         raise ValueError(f"parameter {number} has no count of its steps")
-    for name in _MOMENTS:
-        moment = moments.get(name)
-        if not isinstance(moment, Tensor) or (moment.shape, moment.dtype) != (parameter.shape, parameter.dtype):
-            raise ValueError(
-                f"{name} of parameter {number} is not a tensor of the shape {[*parameter.shape]} and its precision"
-            )
+    kept = {**moments, **moments[_OWN]} if isinstance(moments.get(_OWN), dict) else moments
+    for name, (shape, dtype) in expected.items():
+        moment = kept.get(name)
+        if not isinstance(moment, Tensor) or (moment.shape, moment.dtype) != (shape, dtype):
+            raise ValueError(f"{name} of parameter {number} is not a tensor of the shape {[*shape]} and its precision")

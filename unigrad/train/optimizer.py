@@ -2,31 +2,67 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unigrad.config import TrainConfig
+from unigrad.errors import ConfigError
 from unigrad.policy.sharding import whole_tensor
 from unigrad.world import World
 
+_BLOCK, _FEWEST = 256, 4096
+"""Of bitsandbytes: numbers that share a scale in 8 bits, and those of the smallest tensor that is kept so."""
 
-def build_optimizer(parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices only: norms and biases are not decayed."""
+
+def check_optimizer(config: TrainConfig) -> None:
+    """Raises ConfigError where moments in 8 bits are asked for and bitsandbytes is missing."""
+    if config.optimizer == "adamw_8bit" and importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError("train.optimizer = 'adamw_8bit' needs bitsandbytes: pip install 'unigrad[bitsandbytes]'")
+
+
+def build_optimizer(parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW with weight decay on matrices only: norms and biases are not decayed.
+
+    Its moments are float32, or by `config.optimizer` in 8 bits (Dettmers et al. 2022), but for those of small tensors.
+    Raises ConfigError where that needs a package that is missing.
+    """
+    check_optimizer(config)
     trained = [p for p in parameters if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=config.learning_rate,
-        betas=(config.adam_beta1, config.adam_beta2),
-        eps=config.adam_epsilon,
-    )
+    options: dict[str, Any] = {
+        "params": [group for group in groups if group["params"]],
+        "lr": config.learning_rate,
+        "betas": (config.adam_beta1, config.adam_beta2),
+        "eps": config.adam_epsilon,
+    }
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(**options)
+    from bitsandbytes.optim import AdamW8bit
+
+    optimizer: torch.optim.Optimizer = AdamW8bit(**options)
+    return optimizer
+
+
+def moments_of(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    """Shape and type of each tensor that it keeps of a parameter, by its name, but for the count of its steps."""
+    if isinstance(optimizer, torch.optim.AdamW):
+        return dict.fromkeys(("exp_avg", "exp_avg_sq"), (parameter.shape, parameter.dtype))
+    narrow = parameter.numel() >= _FEWEST
+    kept = dict.fromkeys(("state1", "state2"), (parameter.shape, torch.uint8 if narrow else torch.float32))
+    if narrow:
+        scales = torch.Size([-(-parameter.numel() // _BLOCK)])
+        kept |= dict.fromkeys(("absmax1", "absmax2"), (scales, torch.float32))
+        kept |= dict.fromkeys(("qmap1", "qmap2"), (torch.Size([256]), torch.float32))
+    return kept
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:

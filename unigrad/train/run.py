@@ -168,7 +168,7 @@ def show_plan(config: Config) -> int:
         )
     except (ValueError, OSError) as error:
         raise ConfigError(one_line(error)) from error
-    check_lengths(config, skeleton.config)
+    check_lengths(config, skeleton)
     console = Console(highlight=False)
     for line in plan_lines(config, stages, skeleton, found):
         console.print(line, markup=False, soft_wrap=True)

@@ -39,12 +39,13 @@ def _check(
     lengths = _prompt_lengths(policy)
     room = len(lengths) * _SAMPLES * (max(lengths) + _COMPLETION)
     engine = kind(policy.model, policy.tokenizer, max_concurrent_tokens=room, compute_dtype=compute_dtype)
-    check_log_probs(engine, policy, cannot, compute_dtype)
+    rounding = max(torch.finfo(dtype).eps for dtype in (compute_dtype, policy.compute_dtype))
+    check_log_probs(engine, policy, cannot, rounding)
 
 
-def check_log_probs(engine: Engine, policy: Policy, cannot: str, compute_dtype: torch.dtype) -> None:
+def check_log_probs(engine: Engine, policy: Policy, cannot: str, rounding: float) -> None:
     """Raises ValueError, one line that begins with `cannot`, where the engine fails on a few tokens or gives other
-    log-probs than the policy, as far as `compute_dtype` can tell. A model of too few positions is not tried."""
+    log-probs than the policy, up to some tens of this relative rounding. A model of too few positions is not tried."""
     lengths = _prompt_lengths(policy)
     if policy.max_positions is not None and policy.max_positions < max(lengths) + _COMPLETION:
         return
@@ -66,7 +67,6 @@ def check_log_probs(engine: Engine, policy: Policy, cannot: str, compute_dtype: 
     sampled = [value for index in batch.indices_P.tolist() for value in completions[index][1].logprobs]
     expected_M = statistics.logp_M.cpu().double()
     difference = (torch.tensor(sampled, dtype=torch.float64) - expected_M).abs().max().item()
-    rounding = max(torch.finfo(dtype).eps for dtype in (compute_dtype, policy.compute_dtype))
     if not difference <= _TOLERANCE * rounding * (1 + expected_M.abs().max().item()):
         raise ValueError(f"{cannot}: its log-probs differ by {difference:.2g} from those that would be trained on")
 

@@ -154,7 +154,11 @@ _BUILT_IN = (
            help="Rows of negative advantage further than this mean KL from the policy are masked; null: none"),
     Option("engine_cap", float, None, above=0, maximum=INFINITY,
            help="Cap of the importance weight that corrects for the rollout engine's own log-probs; "
-                "null: no correction, but 2 with rollout.decode_dtype"),
+                "null: no correction, but 2 with rollout.decode_dtype and rollout.engine = vllm"),
+    Option("engine_correction", Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"],
+           "token_truncate",
+           help="What that weight is of, a token or its whole rollout, and whether one above engine_cap counts as the "
+                "cap or does not train (TRL's vllm_importance_sampling_mode)"),
     Option("gamma", float, 1.0, minimum=0, maximum=1, help="ppo: discount a token"),
     Option("gae_lambda", float, 0.95, minimum=0, maximum=1, help="ppo: λ of generalised advantage estimation"),
     Option("whiten", bool, False, help="ppo: standardise the advantages over the update's tokens"),

@@ -112,7 +112,8 @@ class Trajectory:
     """A completion of a prompt with its score: a rollout, or a demonstration (then `rollout_logprobs` is None).
 
     `completion_ids` are exactly the ids that were sampled (or the demonstration's), the end token included; `text` is
-    what they say before it, special tokens included. `reward_parts`: see `Score`.
+    what they say before it, special tokens included. `reward_parts`: see `Score`. `weights_version`: of the weights
+    that sampled it, in an engine that holds its own.
     """
 
     prompt_ids: tuple[int, ...]
@@ -123,6 +124,7 @@ class Trajectory:
     reward: float
     verdict: Verdict
     reward_parts: Mapping[str, float | None] = field(default_factory=dict)
+    weights_version: int | None = None
 
     @property
     def on_policy(self) -> bool:

@@ -269,6 +269,23 @@ def test_the_engines_cap_acts_after_the_clip() -> None:
     assert alg.row()["reference"] == "π_old / min(π_old/π_engine, C)"
 
 
+def test_the_engines_ratio_of_a_whole_row_and_a_masked_one() -> None:
+    # Ratios 4 and 1/2 make 2 of the row: at most 1.5 when truncated, and above it nothing trains.
+    old = torch.full((1, 2), -1.0, dtype=f64)
+    given = {"engine_logp": old - column(4, 0.5).log()}
+    for name, cap, first, second in (
+        ("token_mask", 2.0, 0, 0.5),
+        ("sequence_truncate", 1.5, 1.5, 1.5),
+        ("sequence_truncate", 3.0, 2, 2),
+        ("sequence_mask", 1.5, 0, 0),
+        ("sequence_mask", 3.0, 2, 2),
+        ("token_mask", math.inf, 4, 0.5),
+    ):
+        alg = algorithm("grpo", engine_cap=cap, engine_correction=name)
+        assert_equal(alg.weights(old, old, column(1), torch.ones(1, 2).bool(), **given), first, second)
+        assert ("τ" in alg.row()["reference"], "≤" in alg.row()["reference"]) == ("seq" in name, "mask" in name)
+
+
 @pytest.mark.parametrize(
     ("alg", "needs", "whole_batch", "skips"),
     [

@@ -17,7 +17,8 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "aggregation": "sequence_mean", "clip_low": 0.2, "clip_high": 0.2, "dual_clip": None, "kl_estimator": "k3",
         "std_ddof": 1, "std_epsilon": 1e-6, "std_over": "group", "normalise_std": True, "kl_correction": False,
         "kl_clamp": None, "kl_coefficient": 0.0, "entropy_coefficient": 0.0, "engine_cap": None,
-        "high_entropy_share": None, "off_policy_delta": None, "trust_region": 0.0,
+        "engine_correction": "token_truncate", "high_entropy_share": None, "off_policy_delta": None,
+        "trust_region": 0.0,
     },
     # Liu et al. 2025: no |o_i| and no std; a constant instead.
     "dr_grpo": {"aggregation": "constant", "clip_low": 0.2, "clip_high": 0.2},

@@ -29,6 +29,7 @@ OPTIONS = {
 }
 EVERYTHING = [algorithm(name, **OPTIONS.get(name, {})) for name in NAMES] + [
     algorithm("grpo", kl_coefficient=0.1, kl_estimator="k3", engine_cap=2.0, dual_clip=3.0, off_policy_delta=0.1),
+    algorithm("reinforce", engine_cap=1.1, engine_correction="sequence_mask"),
     algorithm("reinforce", trust_region=0.1, kl_coefficient=0.1, kl_estimator="k2"),
     algorithm("cispo", mask_low=0.2, mask_high=0.2, cap_low=0.3),
     algorithm("ppo", whiten=True),
@@ -38,8 +39,8 @@ EVERYTHING = [algorithm(name, **OPTIONS.get(name, {})) for name in NAMES] + [
     algorithm("luffy", shaping="p_logp", off_policy_max_clip=0.5, off_policy_min_clip=0.1, kl_coefficient=0.1),
     algorithm("rloo", normalise_advantages=True, kl_coefficient=0.1, kl_estimator="abs"),
 ]
-OTHERS = ["grpo with all", "reinforce with KL", "cispo with mask", "ppo whitened", "discounted", "whitened baseline"]
-OTHERS += ["grpo over the batch", "luffy with caps", "rloo normalised"]
+OTHERS = ["grpo with all", "masked rows", "reinforce with KL", "cispo with mask", "ppo whitened", "discounted"]
+OTHERS += ["whitened baseline", "grpo over the batch", "luffy with caps", "rloo normalised"]
 every_algorithm = pytest.mark.parametrize("alg", EVERYTHING, ids=[*NAMES, *OTHERS])
 quickly = settings(max_examples=15, deadline=None, derandomize=True)
 

@@ -417,6 +417,19 @@ def with_engine_cap(logp: Tensor, b: Batch) -> Tensor:
     return row_mean_then_mean(clipped(logp, b.old, zscores(b)) * factor, b.mask)
 
 
+def with_correction(by_sequence: bool, masked: bool, cap: float = 1.1) -> Loss:
+    """The same factor by its four names: of a token or of the product over its row; capped, or 0 above the cap."""
+
+    def loss(logp: Tensor, b: Batch) -> Tensor:
+        ratio = (b.old - b.engine).exp()
+        if by_sequence:
+            ratio = torch.where(b.mask, ratio, 1.0).prod(1, keepdim=True)
+        factor = torch.where(ratio > cap, 0.0, ratio) if masked else ratio.clamp(max=cap)
+        return row_mean_then_mean(clipped(logp, b.old, zscores(b)) * factor, b.mask)
+
+    return loss
+
+
 def with_off_policy_mask(logp: Tensor, b: Batch) -> Tensor:
     """DeepSeek-V3.2: M = 0 where Â < 0 and (1/|τ|) Σ log(π_old/π_θ) > δ."""
     drift = ((b.old - logp.detach()) * b.mask).sum(1, keepdim=True) / b.mask.sum(1, keepdim=True).clamp(min=1)
@@ -451,6 +464,10 @@ TEXTBOOK: list[tuple[str, dict[str, Any], Loss]] = [
     ("grpo", {"kl_coefficient": 0.5, "kl_correction": True, "kl_estimator": "k2"}, with_kl("k2", corrected=True)),
     ("grpo", {"std_over": "batch"}, clip_loss(batch_scaled, row_mean_then_mean)),
     ("grpo", {"engine_cap": 1.1}, with_engine_cap),
+    ("grpo", {"engine_cap": 1.1, "engine_correction": "token_truncate"}, with_correction(False, False)),
+    ("grpo", {"engine_cap": 1.1, "engine_correction": "token_mask"}, with_correction(False, True)),
+    ("grpo", {"engine_cap": 1.1, "engine_correction": "sequence_truncate"}, with_correction(True, False)),
+    ("grpo", {"engine_cap": 1.1, "engine_correction": "sequence_mask"}, with_correction(True, True)),
     ("grpo", {"off_policy_delta": 0.1}, with_off_policy_mask),
     ("dr_grpo", {}, dr_grpo),
     ("dapo", {}, clip_loss(zscores, token_mean, high=0.28)),

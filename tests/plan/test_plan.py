@@ -403,3 +403,19 @@ def test_ranks_share_what_is_sampled_and_weights_alone_are_parted() -> None:
     assert parted["weights, a part of 4, float32"].size == model.parameters
     assert parted["weights of the reference model, float32"].size == model.parameters
     assert not any("a part of" in name or "reference" in name for name in offloaded)
+
+
+@pytest.mark.parametrize(("sleep", "phases"), [("false", ("sampling", "training", "update")), ("true", ("sampling",))])
+def test_vllm_has_weights_and_a_cache_of_its_own(sleep: str, phases: tuple[str, ...]) -> None:
+    model = dimensions(find_architecture(str(MODEL_PATH))[0])
+    keys = {"rollout.engine": "vllm", "rollout.vllm.sleep": sleep, "rollout.vllm.tensor_parallel_size": "2"}
+    config = load_config("tiny-hpt", keys)
+    options: dict[str, Any] = {"samples": True, "reference": False, "value_head": False, "compute_size": 2}
+    parts = {part.name: part for part in memory(config, model, **options)}
+    assert parts["vLLM's weights"].size == model.parameters
+    tokens = config.rollout.max_concurrent_tokens
+    assert parts["vLLM's cache, at least"].size == tokens * key_value_size(model, 2) // 2
+    assert parts["vLLM's weights"].phases == parts["vLLM's cache, at least"].phases == phases
+    # What the trainer itself would sample with is not there.
+    assert parts["bfloat16 copies of the matrices"].phases == ("training",)
+    assert not any(name.startswith(("keys and values", "a decoding step")) for name in parts)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from unigrad.data import PreparedProblem, prepare_problems, prompt_template
-from unigrad.rollout import Completion, Rollouts, Sampled, Sampling, TorchEngine, roll_out
+from unigrad.rollout import Completion, Prompt, Rollouts, Sampled, Sampling, TorchEngine, roll_out
+from unigrad.train.metrics import rollout_metrics
 from unigrad.types import Attempt, Problem, Reason, Score, Verdict
 from unigrad.verify import Verifier, VerifierScorer
 
@@ -148,3 +151,31 @@ def test_parts_of_several_ranks_are_one() -> None:
     assert joined.tokens == whole.tokens
     assert abs(joined.entropy - whole.entropy) < 1e-6
     assert joined.sampling_seconds == max(first.sampling_seconds, second.sampling_seconds)
+
+
+def test_an_engine_with_weights_of_its_own_may_know_no_entropies() -> None:
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=digits(), eos_token="<eos>")
+
+    class Reticent(TorchEngine):
+        def generate(self, *arguments: Any, **options: Any) -> list[list[Completion]]:
+            def given(prompt: Prompt, index: int, completion: Completion) -> None:
+                on_completion(prompt, index, replace(completion, entropies=(), weights_version=3))
+
+            *others, on_completion = arguments
+            return super().generate(*others, given, **options)
+
+    problems = [
+        PreparedProblem(Problem(id=name, problem="1", answer="7"), "1", (2,), demonstration=None) for name in "ab"
+    ]
+    sampling = Sampling(num_generations=2, max_completion_length=8)
+    reticent = Reticent(engine(tokenizer)._model, tokenizer, max_concurrent_tokens=512)
+    with Verifier() as verifier:
+        scorer = VerifierScorer(verifier)
+        silent = roll_out(reticent, scorer, problems, sampling, seed=0)
+        said, nothing = (roll_out(engine(tokenizer), scorer, part, sampling, seed=0) for part in (problems, []))
+    assert silent.entropy is None
+    assert {each.weights_version for group in silent.trajectories for each in group} == {3}
+    assert "policy/entropy" not in rollout_metrics(silent)
+    assert Rollouts.of_all([silent, said]).entropy is None
+    # A rank without problems has nothing to say of them.
+    assert Rollouts.of_all([said, nothing]).entropy == said.entropy

@@ -63,6 +63,17 @@ def test_the_mismatch_is_measured_and_corrected(tmp_path: Path) -> None:
     assert plain[2]["policy/rollout_mismatch_max"] < 1e-4
 
 
+@pytest.mark.usefixtures("rewarded")
+def test_a_mismatch_above_the_alarm_is_said_once(tmp_path: Path) -> None:
+    for alarm, times in ((1e-12, 1), ("null", 0)):
+        keys = {"rollout__mismatch_alarm": alarm, "train__max_steps": 2}
+        code, said, line = train(tmp_path / str(alarm), **keys)
+        assert code == 0
+        assert said.count("WARNING: step 1: policy/rollout_mismatch_kl is ") == said.count("mismatch_alarm") == times
+        assert 1e-12 < line["policy/rollout_mismatch_kl"] < line["policy/rollout_mismatch_mean"]
+        assert 0.9 < line["policy/rollout_ess"] < 1
+
+
 @pytest.mark.parametrize("value", ["float16", "int8", "bf16"])
 @pytest.mark.usefixtures("rewarded")
 def test_another_precision_is_refused_in_one_line(tmp_path: Path, value: str) -> None:
@@ -120,4 +131,9 @@ def test_what_trains_on_rollouts_alone_is_corrected_and_a_given_cap_stands() -> 
     bfloat16 = {"decode_dtype": "bfloat16"}
     assert caps(rollout={}) == {"grpo": None, "sft": None}
     assert caps(rollout=bfloat16) == {"grpo": DECODING_CAP, "sft": None}
+    assert caps(rollout={"engine": "vllm"}) == {"grpo": DECODING_CAP, "sft": None}
+    by_row = {"engine_correction": "sequence_mask"}
+    assert caps(rollout={"engine": "vllm"}, algorithm=by_row) == {"grpo": DECODING_CAP, "sft": None}
+    with pytest.raises(ConfigError, match=r"engine_correction: .* while algorithm\.engine_cap is null; set"):
+        caps(algorithm=by_row)
     assert caps(rollout=bfloat16, algorithm={"engine_cap": 3.0}) == {"grpo": 3.0, "sft": None}

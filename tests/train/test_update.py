@@ -16,6 +16,7 @@ from unigrad.estimator import algorithm, algorithm_names
 from unigrad.hybrid import Objective, Term, averaged_alike, decide, gate, rows_of
 from unigrad.policy import Policy
 from unigrad.train.annotate import Annotator
+from unigrad.train.metrics import update_metrics
 from unigrad.train.update import update
 from unigrad.train.update_report import UpdateReport
 from unigrad.types import Group, Problem, Reason, Trajectory, Verdict
@@ -172,6 +173,22 @@ def all_log_probs(policy: Policy, each: Trajectory, temperature: float) -> torch
 def log_probs(policy: Policy, each: Trajectory, temperature: float) -> torch.Tensor:
     logp = all_log_probs(policy, each, temperature)
     return logp.gather(1, torch.tensor(each.completion_ids)[:, None])[:, 0]
+
+
+def test_the_mismatch_is_that_of_the_ratio_to_the_engine(policy: Policy) -> None:
+    rows = mixture(policy, "grpo")
+    trajectories = [each for group in groups() for each in group.trajectories]
+    sampled = [each for index, each in enumerate(trajectories) if index in rows.trained_sequences and each.on_policy]
+    own = torch.cat([log_probs(policy, each, TEMPERATURE) for each in sampled]).detach()
+    engine = [value for each in sampled for value in each.rollout_logprobs or ()]
+    log_ratio = own - torch.tensor(engine, dtype=own.dtype)
+    ratio = log_ratio.exp()
+    metrics = update_metrics([gradient(policy, rows, 60)[1]])
+    assert metrics["policy/rollout_mismatch_mean"] == pytest.approx(log_ratio.abs().mean().item(), rel=1e-6)
+    assert metrics["policy/rollout_mismatch_max"] == pytest.approx(log_ratio.abs().max().item(), rel=1e-6)
+    assert metrics["policy/rollout_mismatch_kl"] == pytest.approx((ratio - 1 - log_ratio).mean().item(), rel=1e-6)
+    assert metrics["policy/rollout_ess"] == pytest.approx((ratio.mean() ** 2 / ratio.square().mean()).item(), rel=1e-6)
+    assert 0 < metrics["policy/rollout_ess"] < 0.99
 
 
 def test_a_non_finite_gradient_leaves_the_weights_alone(policy: Policy) -> None:

@@ -15,12 +15,22 @@ from unigrad.config.keys import (
 )
 from unigrad.config.problem_sets import HeldOutConfig, SourceConfig, set_name
 from unigrad.config.recipes import load_config, recipe_families, recipe_methods, recipe_names
-from unigrad.config.schema import Config, EvalConfig, LoraConfig, RolloutConfig, TrainConfig, ValueConfig
+from unigrad.config.schema import (
+    VLLM,
+    Config,
+    EvalConfig,
+    LoraConfig,
+    RolloutConfig,
+    TrainConfig,
+    ValueConfig,
+    VllmConfig,
+)
 from unigrad.config.section import flatten
 from unigrad.config.yaml_text import read_yaml
 
 __all__ = [
     "RESUMABLE_CHANGES",
+    "VLLM",
     "AlgorithmConfig",
     "Config",
     "EvalConfig",
@@ -30,6 +40,7 @@ __all__ = [
     "SourceConfig",
     "TrainConfig",
     "ValueConfig",
+    "VllmConfig",
     "changed_keys",
     "check_option",
     "config_keys",

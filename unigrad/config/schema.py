@@ -93,10 +93,23 @@ class TinyConfig(Section):
     """Seed of the embedded generator"""
 
 
+class VllmConfig(Section):
+    memory_share: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Share of a GPU's memory for vLLM, weights and cache; on a CPU its cache holds rollout.max_concurrent_tokens"""
+    tensor_parallel_size: Positive = 1
+    """Devices over which vLLM cuts the model"""
+    sleep: bool = False
+    """Give vLLM's memory on the GPU back while the policy trains, for the time that it takes to fetch it again"""
+
+
+VLLM = "vllm"
+"""The engine whose section that is."""
+
+
 class RolloutConfig(Section):
     engine: str = "auto"
     """What samples the rollouts: torch (attention), generate (transformers' own, any decoder, slower), auto: torch
-    where it can, or an engine that a plugin registers"""
+    where it can, vllm (a process of its own, needs unigrad[vllm]), or an engine that a plugin registers"""
     num_generations: Annotated[int, Field(ge=1, le=MOST_COMPLETIONS)] = 8
     """Rollouts per question, the paper's n"""
     max_completion_length: Positive = 1024
@@ -114,6 +127,14 @@ class RolloutConfig(Section):
     decode_dtype: Literal["bfloat16"] | None = None
     """Precision in which torch samples, in evaluations of the run too; null: model.dtype's. bfloat16 is faster where
     the processor has instructions for it; algorithm.engine_cap, 2 then by default, corrects for the mismatch"""
+    mismatch_alarm: Annotated[float, Field(gt=0)] | None = 0.02
+    """A run warns once policy/rollout_mismatch_kl, in nats a token, passes this; null: never"""
+    vllm: VllmConfig = VllmConfig()
+
+    @property
+    def is_corrected(self) -> bool:
+        """Whether rollouts are weighed for the engine's own log-probs unless told otherwise."""
+        return self.decode_dtype is not None or self.engine == VLLM
 
 
 class VerifyConfig(Section):

@@ -219,7 +219,9 @@ class Algorithm:
         off = [each for each in self._parts if not each.is_active(options)]
         return {
             "name": self.name,
-            "reference": " / ".join(each.symbol for each in (self.reference, *self._active([self.correction]))),
+            "reference": " / ".join(
+                [self.reference.symbol, *(each.shown(options) for each in self._active([self.correction]))]
+            ),
             "advantage": advantage.replace("{}", self.advantage.shown(options)),
             "mask": " · ".join(each.symbol for each in self._active(self.masks)) or "–",
             "estimator": self._formula(),

@@ -171,10 +171,27 @@ def gamma_kernel(
     return k * log_w + decay * (1 - log_w.exp())
 
 
-@part("min(π_old/π_engine, C)", switch="engine_cap")
-def truncated(rollout_logp: Tensor, engine_logp: Tensor, *, engine_cap: float) -> Tensor:
-    """Truncated importance sampling for an engine that differs from the trainer (Yao et al., 2025). f[B,T].
+Correction = Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
+_CORRECTIONS = [
+    When("engine_correction", "token_mask", unread=(), symbol="(π_old/π_engine ≤ C)"),
+    When("engine_correction", "sequence_truncate", unread=(), symbol="min(π_old(τ)/π_engine(τ), C)"),
+    When("engine_correction", "sequence_mask", unread=(), symbol="(π_old(τ)/π_engine(τ) ≤ C)"),
+]
 
-    A factor on the weight after the masks, so that clips compare π_θ with the trainer's π_old, as in verl and TRL.
+
+@part("min(π_old/π_engine, C)", switch="engine_cap", when=_CORRECTIONS)
+def truncated(rollout_logp: Tensor, engine_logp: Tensor, *, engine_cap: float, engine_correction: Correction) -> Tensor:
+    """Importance weights for an engine that differs from the trainer (Yao et al., 2025): log(π_old/π_engine). f[B,T].
+
+    A factor on the weight after the masks, so that clips compare π_θ with the trainer's π_old, as in verl and TRL. It
+    is of the token or, exact but of a variance that grows with the length, of the whole row, whose tokens all have it.
+    Above C = `engine_cap` a truncated one counts as C, and what a masked one is of does not train: there π_engine was
+    far too sure of something else. The modes bear TRL's names.
     """
-    return (rollout_logp - engine_logp).clamp(max=math.log(engine_cap))
+    log_ratio = rollout_logp - engine_logp
+    if engine_correction in ("sequence_truncate", "sequence_mask"):
+        log_ratio = log_ratio.sum(dim=1, keepdim=True).expand_as(log_ratio)
+    cap = math.log(engine_cap)
+    if engine_correction in ("token_truncate", "sequence_truncate"):
+        return log_ratio.clamp(max=cap)
+    return torch.where(log_ratio <= cap, log_ratio, -math.inf)

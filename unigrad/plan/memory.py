@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from unigrad.config import Config
+from unigrad.config import VLLM, Config
 from unigrad.policy.architecture import Dimensions
 
 Phase = Literal["sampling", "training", "update"]
@@ -50,6 +50,7 @@ def memory(
     weights = model.parameters + added
     trained = weights if adapter is None else added
     generates = samples or bool(config.data.eval and config.train.eval_steps)
+    own_engine = generates and config.rollout.engine != VLLM
     tokens = micro_batch_tokens(config, samples=samples, ranks=ranks)
     frozen = adapter is not None
     checkpointing = config.model.gradient_checkpointing
@@ -63,10 +64,10 @@ def memory(
         parts.insert(1, Part("weights of the reference model, float32", FLOAT32 * own, PHASES))
     if is_sharded:
         parts += _gathered(model, weights, compute_size, frozen=frozen)
-        if generates:
+        if own_engine:
             parts.append(Part("all weights, while they are sampled from, float32", FLOAT32 * weights, ("sampling",)))
     parts += [
-        Part("bfloat16 copies of the matrices", casts, ("sampling",) if is_sharded else ("sampling", "training")),
+        Part("bfloat16 copies of the matrices", casts, _of_casts(own_engine, is_sharded)),
         Part(
             f"activations of {tokens:,} tokens{', checkpointed' if checkpointing else ''}",
             # Beside what is kept: the gradients of the layer at hand, and its recomputed activations.
@@ -81,10 +82,30 @@ def memory(
             ("training",),
         ),
     ]
-    if generates:
+    if own_engine:
         parts += _decoding(config, model, samples=samples, compute_size=compute_size, ranks=ranks)
+    elif generates:
+        parts += _vllm(config, model, compute_size)
     parts.append(Part("CUDA's context, rounding", CONTEXT, PHASES, estimate=True))
     return [part for part in parts if part.size]
+
+
+def _of_casts(own_engine: bool, is_sharded: bool) -> tuple[Phase, ...]:
+    """When autocast's copies are there: blocks in parts are gathered in bfloat16 already, and vLLM has its own."""
+    made: dict[Phase, bool] = {"sampling": own_engine, "training": not is_sharded}
+    return tuple(phase for phase, is_made in made.items() if is_made)
+
+
+def _vllm(config: Config, model: Dimensions, compute_size: int) -> list[Part]:
+    """What vLLM needs at least on each of the GPUs that it cuts the model over; it takes `rollout.vllm.memory_share` of
+    a GPU."""
+    vllm = config.rollout.vllm
+    phases: tuple[Phase, ...] = ("sampling",) if vllm.sleep else PHASES
+    cache = config.rollout.max_concurrent_tokens * key_value_size(model, compute_size)
+    return [
+        Part("vLLM's weights", -(-compute_size * model.parameters // vllm.tensor_parallel_size), phases),
+        Part("vLLM's cache, at least", -(-cache // vllm.tensor_parallel_size), phases),
+    ]
 
 
 def _state(config: Config, weights: int, trained: int, share: int) -> list[Part]:

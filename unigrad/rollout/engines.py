@@ -8,14 +8,17 @@ from collections.abc import Callable
 import torch
 from transformers import PreTrainedModel
 
-from unigrad.config import RolloutConfig
+from unigrad.config import VLLM, RolloutConfig, VllmConfig
 from unigrad.errors import ConfigError
 from unigrad.plugins import add, find
 from unigrad.policy import Policy
 from unigrad.rollout.engine import Engine
 from unigrad.rollout.generate_engine import GenerateEngine, check_generates
 from unigrad.rollout.probe import check_generate_engine, check_torch_engine
+from unigrad.rollout.sampling import Sampling
 from unigrad.rollout.torch_engine import TorchEngine, checked_cache_argument
+from unigrad.rollout.vllm_engine import VllmEngine
+from unigrad.rollout.vllm_process import HOTTEST, check_installed
 
 AUTO = "auto"
 
@@ -43,6 +46,10 @@ def _generate(policy: Policy, max_concurrent_tokens: int) -> Engine:
     )
 
 
+def _vllm(policy: Policy, max_concurrent_tokens: int, options: VllmConfig | None = None) -> Engine:
+    return VllmEngine(policy, max_concurrent_tokens=max_concurrent_tokens, options=options)
+
+
 def _auto(policy: Policy, max_concurrent_tokens: int) -> Engine:
     """The torch engine, or where it cannot run the model the generate engine, which is said."""
     try:
@@ -57,7 +64,7 @@ def _auto(policy: Policy, max_concurrent_tokens: int) -> Engine:
     return engine
 
 
-ENGINES: dict[str, EngineBuilder] = {AUTO: _auto, "torch": _torch, "generate": _generate}
+ENGINES: dict[str, EngineBuilder] = {AUTO: _auto, "torch": _torch, "generate": _generate, VLLM: _vllm}
 
 
 def expected_engine(name: str, model: PreTrainedModel) -> tuple[str, str | None]:
@@ -97,10 +104,24 @@ def register_engine(name: str, build: EngineBuilder) -> None:
 def engine_of(rollout: RolloutConfig) -> Callable[[Policy], Engine]:
     """What makes the engine that the section asks for.
 
-    Raises ValueError on an unknown name, naming the nearest, and ConfigError where that engine has no precision of its
-    own to choose.
+    Raises ValueError on an unknown name, naming the nearest, and ConfigError where that engine is not installed, or has
+    no precision of its own to choose, or cannot train on what the section samples.
     """
     build = engine_builder(rollout.engine)
+    if build is not _vllm and rollout.vllm != VllmConfig():
+        raise ConfigError(
+            f"rollout.vllm: only rollout.engine = {VLLM!r} reads it, not {rollout.engine!r}; leave it out"
+        )
+    if build is _vllm and rollout.decode_dtype is None:
+        if Sampling.of_training(rollout).is_truncated:
+            raise ConfigError(
+                f"rollout.top_p = {rollout.top_p:g}, rollout.top_k = {rollout.top_k}: vLLM's log-probs are of what "
+                "these leave, and not the policy's; set them to 1 and 0, or use rollout.engine = 'torch'"
+            )
+        if rollout.temperature > HOTTEST:
+            raise ConfigError(f"rollout.temperature = {rollout.temperature:g}: vLLM takes at most {HOTTEST:g}")
+        check_installed()
+        return lambda policy: _vllm(policy, rollout.max_concurrent_tokens, rollout.vllm)
     if rollout.decode_dtype is None:
         return lambda policy: build(policy, rollout.max_concurrent_tokens)
     if build not in (_torch, _auto):

@@ -7,7 +7,7 @@ import torch
 from unigrad.batch import Sequences, micro_batch_of
 from unigrad.errors import one_line
 from unigrad.policy import Policy, TokenStatistics, transformers_api
-from unigrad.rollout.engine import Prompt
+from unigrad.rollout.engine import Engine, EngineError, Prompt
 from unigrad.rollout.generate_engine import GenerateEngine, cannot_generate
 from unigrad.rollout.sampling import Sampling
 from unigrad.rollout.torch_engine import TorchEngine, cannot_run
@@ -37,16 +37,25 @@ def _check(
     policy: Policy, kind: type[TorchEngine] | type[GenerateEngine], cannot: str, compute_dtype: torch.dtype
 ) -> None:
     lengths = _prompt_lengths(policy)
-    needed = max(lengths) + _COMPLETION
-    if policy.max_positions is not None and policy.max_positions < needed:
+    room = len(lengths) * _SAMPLES * (max(lengths) + _COMPLETION)
+    engine = kind(policy.model, policy.tokenizer, max_concurrent_tokens=room, compute_dtype=compute_dtype)
+    rounding = max(torch.finfo(dtype).eps for dtype in (compute_dtype, policy.compute_dtype))
+    check_log_probs(engine, policy, cannot, rounding)
+
+
+def check_log_probs(engine: Engine, policy: Policy, cannot: str, rounding: float) -> None:
+    """Raises ValueError, one line that begins with `cannot`, where the engine fails on a few tokens or gives other
+    log-probs than the policy, up to some tens of this relative rounding. A model of too few positions is not tried."""
+    lengths = _prompt_lengths(policy)
+    if policy.max_positions is not None and policy.max_positions < max(lengths) + _COMPLETION:
         return
     vocabulary = policy.model.get_input_embeddings().weight.shape[0]
     prompts = [Prompt(str(length), tuple(i % vocabulary for i in range(3, 3 + length))) for length in lengths]
     sampling = Sampling(num_generations=_SAMPLES, max_completion_length=_COMPLETION)
-    room = len(prompts) * _SAMPLES * needed
-    engine = kind(policy.model, policy.tokenizer, max_concurrent_tokens=room, compute_dtype=compute_dtype)
     try:
         groups = engine.generate(prompts, sampling, seed=0)
+    except EngineError:
+        raise
     # An architecture that the engine does not know may fail at any line of its own.
     except Exception as error:
         raise ValueError(f"{cannot}: {one_line(error)}") from error
@@ -58,7 +67,6 @@ def _check(
     sampled = [value for index in batch.indices_P.tolist() for value in completions[index][1].logprobs]
     expected_M = statistics.logp_M.cpu().double()
     difference = (torch.tensor(sampled, dtype=torch.float64) - expected_M).abs().max().item()
-    rounding = max(torch.finfo(dtype).eps for dtype in (compute_dtype, policy.compute_dtype))
     if not difference <= _TOLERANCE * rounding * (1 + expected_M.abs().max().item()):
         raise ValueError(f"{cannot}: its log-probs differ by {difference:.2g} from those that would be trained on")
 

@@ -21,13 +21,14 @@ ALONE = World()
 class Rollouts:
     """The scored completions of each problem, in order, with what their making cost.
 
-    entropy: mean over all sampled tokens of the exact entropy of their distribution, in nats. scoring_seconds: what
-    scoring took after the last completion had ended. cut_mass: mean over the tokens of the probability mass that the
-    sampler's top-k and top-p left out; None where it has neither, or the engine does not say.
+    entropy: mean over all sampled tokens of the exact entropy of their distribution, in nats; None where the engine
+    does not say. scoring_seconds: what scoring took after the last completion had ended. cut_mass: mean over the tokens
+    of the probability mass that the sampler's top-k and top-p left out; None where it has neither, or the engine does
+    not say.
     """
 
     trajectories: list[tuple[Trajectory, ...]]
-    entropy: float
+    entropy: float | None
     sampling_seconds: float
     scoring_seconds: float
     cut_mass: float | None = None
@@ -37,14 +38,12 @@ class Rollouts:
         """Of the problems of several, one after another; what was made side by side took as long as the slowest."""
         if len(parts) == 1:
             return parts[0]
-        tokens = sum(part.tokens for part in parts)
-        cut = [part.cut_mass * part.tokens for part in parts if part.cut_mass is not None]
         return cls(
             [group for part in parts for group in part.trajectories],
-            entropy=sum(part.entropy * part.tokens for part in parts) / max(tokens, 1),
+            entropy=_mean([(part.entropy, part.tokens) for part in parts]),
             sampling_seconds=max(part.sampling_seconds for part in parts),
             scoring_seconds=max(part.scoring_seconds for part in parts),
-            cut_mass=sum(cut) / max(tokens, 1) if len(cut) == len(parts) else None,
+            cut_mass=_mean([(part.cut_mass, part.tokens) for part in parts]),
         )
 
     @classmethod
@@ -135,14 +134,22 @@ def _roll_out(
                 reward=score.reward,
                 verdict=score.verdict,
                 reward_parts=score.parts,
+                weights_version=each.completion.weights_version,
             )
         )
     entropies = [value for each in in_order for value in each.completion.entropies]
     cut = [value for each in in_order for value in each.completion.cut_masses]
     return Rollouts(
         [tuple(group) for group in trajectories.values()],
-        entropy=sum(entropies) / max(len(entropies), 1),
+        entropy=sum(entropies) / len(entropies) if entropies else None,
         sampling_seconds=all_sampled - start,
         scoring_seconds=time.perf_counter() - all_sampled,
         cut_mass=sum(cut) / len(cut) if cut and sampling.is_truncated else None,
     )
+
+
+def _mean(parts: Sequence[tuple[float | None, int]]) -> float | None:
+    """Over the tokens of all parts, of a mean and its tokens each; None where one that has tokens has no mean."""
+    sums = [None if mean is None else mean * tokens for mean, tokens in parts if tokens]
+    known = [each for each in sums if each is not None]
+    return sum(known) / sum(tokens for _, tokens in parts) if known and len(known) == len(sums) else None

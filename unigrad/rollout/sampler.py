@@ -18,6 +18,7 @@ from unigrad.rollout.sampling import Sampling
 _PART_CPU, _PART = 2**18, 2**24
 # A sort of the vocabulary costs several times a small model's forward; most nuclei are smaller than this.
 _NUCLEUS_GUESS = 512
+NOT_FINITE = "the model's logits are not finite: its weights, or its compute type, have overflowed"
 # 53 bits are exact in float64, and the sum of the probabilities stays below 2^53.
 _GRID = 2.0**52
 
@@ -67,7 +68,7 @@ def _draw(logits_BV: Tensor, sampling: Sampling, uniforms_B: Tensor, cut_B: Tens
     logp_BV.clamp_(min=torch.finfo(torch.float32).min)
     entropy_B = -torch.linalg.vecdot(probs_BV, logp_BV).cpu()
     if not bool(entropy_B.isfinite().all()):
-        raise FloatingPointError("the model's logits are not finite: its weights, or its compute type, have overflowed")
+        raise FloatingPointError(NOT_FINITE)
     if sampling.is_truncated:
         whole_B = probs_BV.sum(-1)
         probs_BV = keep_top(probs_BV, sampling.top_k, sampling.top_p)

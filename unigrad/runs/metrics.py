@@ -46,6 +46,8 @@ class Metric(StrEnum):
     CLIP_FRACTION = "policy/clip_fraction", "share of the rollouts' tokens that the mask sets to 0"
     MISMATCH_MEAN = "policy/rollout_mismatch_mean", "mean distance of the trainer's log-probs from the engine's"
     MISMATCH_MAX = "policy/rollout_mismatch_max", "the largest such distance, in nats"
+    MISMATCH_KL = "policy/rollout_mismatch_kl", "k3 estimate of KL(engine‖trainer) a token, in nats"
+    EFFECTIVE_SAMPLES = "policy/rollout_ess", "effective sample size of their ratio, a share of the tokens"
     LENGTH_MEAN = "response/length_mean", "tokens of a rollout, the end token included"
     TRUNCATED = "response/truncated", "share of the rollouts that their length ran out on"
     LOSS = "loss", "the surrogate's value, a mean over the updates"

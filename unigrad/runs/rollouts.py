@@ -31,8 +31,9 @@ class RolloutLine:
 
     sample: the rollout's number among its question's, from 0; None: a demonstration. verdict: its `Reason`.
     tokens: how many, the end token included. pieces and logprobs: each token's text, and the log-prob in nats that it
-    was sampled with; None where the run does not keep them. problem: the question, without what the template puts
-    around it. level, problem: None also in files from before they were written.
+    was sampled with; None where the run does not keep them. weights_version: of the weights that sampled it, in an
+    engine that holds its own. problem: the question, without what the template puts around it. level, problem: None
+    also in files from before they were written.
     """
 
     id: Text
@@ -51,18 +52,19 @@ class RolloutLine:
     trained: Flag
     pieces: list[Text] | None = None
     logprobs: list[Number] | None = None
+    weights_version: Count | None = None
 
     def as_json(self) -> str:
         kind = "demonstration" if self.sample is None else "rollout"
         # Not all by `asdict`: it would copy every token.
-        own = {name: getattr(self, name) for name in _NAMES if self.pieces is not None or name not in _TOKENS}
+        own = {name: getattr(self, name) for name in _NAMES if name not in _OPTIONAL or getattr(self, name) is not None}
         data = {"id": self.id, "kind": kind, **own, "gate": asdict(self.gate)}
         # A decoded completion may hold a lone surrogate, which only an escape can carry.
         return json.dumps(data, ensure_ascii=True)
 
 
 _NAMES = tuple(field.name for field in fields(RolloutLine))
-_TOKENS = ("pieces", "logprobs")
+_OPTIONAL = ("pieces", "logprobs", "weights_version")
 _LINE = TypeAdapter(RolloutLine)
 
 

@@ -108,6 +108,8 @@ class Build:
         }
         sampling = [stage for stage in stages if stage.samples]
         engine = build_engine(policy) if sampling or held_out else None
+        if close := getattr(engine, "close", None):
+            self.stack.callback(close)
         own_old_policy = engine is not None and self._own_old_policy(sampling, engine, policy)
         if any("values" in stage.needs for stage in stages):
             policy.add_value_head()

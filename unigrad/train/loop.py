@@ -128,6 +128,7 @@ class Loop:
                 taken.metrics[Metric.OFFLINE_RATIO],
                 tokens / taken.metrics[Metric.TIME_STEP],
             )
+            display.watched(step, taken.metrics, self.step.config.rollout.mismatch_alarm)
             standing.arrive(Position(step, position.tokens + tokens, stage))
             last = self._is_done(standing.position)
             evaluated = {}
@@ -255,6 +256,7 @@ def _rollout_lines(taken: Taken, texts: TokenTexts | None) -> Iterator[RolloutLi
                     tokens=len(trajectory.completion_ids),
                     gate=gate,
                     trained=trained,
+                    weights_version=trajectory.weights_version,
                     **_tokens(trajectory, texts),
                 )
 

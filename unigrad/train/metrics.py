@@ -26,10 +26,11 @@ def rollout_metrics(rollouts: Rollouts) -> dict[str, Any]:
         return metrics
     if rollouts.cut_mass is not None:
         metrics[Metric.CUT_MASS] = rollouts.cut_mass
+    if rollouts.entropy is not None:
+        metrics[Metric.ENTROPY] = rollouts.entropy
     reasons = Counter(each.verdict.reason for each in every)
     return metrics | {
         Metric.REWARD_MEAN: sum(each.reward for each in every) / len(every),
-        Metric.ENTROPY: rollouts.entropy,
         Metric.LENGTH_MEAN: rollouts.tokens / len(every),
         Metric.TRUNCATED: sum(each.truncated for each in every) / len(every),
         **{verdict_metric(reason): reasons[reason] / len(every) for reason in Reason},
@@ -101,4 +102,6 @@ def update_metrics(reports: Sequence[UpdateReport]) -> dict[str, Any]:
     if reports and reports[0].rollout_tokens:
         metrics[Metric.MISMATCH_MEAN] = reports[0].mismatch / reports[0].rollout_tokens
         metrics[Metric.MISMATCH_MAX] = reports[0].mismatch_max
+        metrics[Metric.MISMATCH_KL] = reports[0].mismatch_kl / reports[0].rollout_tokens
+        metrics[Metric.EFFECTIVE_SAMPLES] = reports[0].effective_samples
     return metrics

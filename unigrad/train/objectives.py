@@ -27,7 +27,7 @@ HOLDING = {"kl_coefficient", "kl_estimator", "kl_clamp", "trust_region"}
 """Options that hold the policy to the reference model."""
 
 DECODING_CAP = 2.0
-"""`algorithm.engine_cap` with `rollout.decode_dtype`, where null (the cap of TRL's and verl's recipes)."""
+"""`algorithm.engine_cap` with `rollout.decode_dtype` and vLLM, where null (the cap of TRL's and verl's recipes)."""
 
 
 def objectives(config: Config) -> list[Objective]:
@@ -62,8 +62,8 @@ def objectives(config: Config) -> list[Objective]:
 
 
 def _corrected(config: Config, terms: tuple[Term, ...]) -> tuple[Term, ...]:
-    """What trains on rollouts is weighed for the precision in which they were decoded, unless a cap is given."""
-    if config.rollout.decode_dtype is None:
+    """What trains on rollouts is weighed for an engine that is known not to be exact, unless a cap is given."""
+    if not config.rollout.is_corrected:
         return terms
     return tuple(
         term.with_options(engine_cap=DECODING_CAP)

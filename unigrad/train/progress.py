@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 
 from unigrad.live import LiveDisplay, clock
 from unigrad.rollout import Sampled
-from unigrad.runs.metrics import Accuracy, mean_accuracy
+from unigrad.runs.metrics import Accuracy, Metric, mean_accuracy
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Display(LiveDisplay):
         self._start = time.monotonic()
         self._first_step = first_step
         self._accuracy: float | None = None
+        self._has_warned = False
 
     def evaluated(self, step: int, sets: Mapping[str, Accuracy]) -> None:
         """The accuracy of each held-out set by its name; of several their mean, of one its levels."""
@@ -58,6 +60,16 @@ class Display(LiveDisplay):
         parts = levels if len(sets) == 1 else {name: each.accuracy for name, each in sets.items()}
         shown = "  ".join(f"{name} {share:.1%}" for name, share in parts.items())
         self.say(f"step {step}: held-out accuracy {overall.accuracy:.1%}" + (f"   ({shown})" if shown else ""))
+
+    def watched(self, step: int, metrics: Mapping[str, Any], alarm: float | None) -> None:
+        """Say once where the engine's log-probs are further from the trainer's than `alarm`, in nats of KL a token."""
+        found = metrics.get(Metric.MISMATCH_KL)
+        if alarm is not None and found is not None and found > alarm and not self._has_warned:
+            self._has_warned = True
+            self.say(
+                f"WARNING: step {step}: {Metric.MISMATCH_KL} is {found:.2g}, above rollout.mismatch_alarm = {alarm:g}: "
+                "the engine samples from another policy than the one that is trained"
+            )
 
     def stepped(self, step: int, reward: float | None, offline_ratio: float, tokens_per_second: float) -> None:
         facts = [] if self._accuracy is None else [f"accuracy {self._accuracy:.1%}"]

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from unigrad.batch import Layout, MicroBatch, Rows
+from unigrad.estimator.references import MAX_LOG_RATIO
 from unigrad.policy import TokenStatistics
 
 SUMMED = (
-    "loss", "value_loss", "tokens", "entropy", "rollout_tokens", "mismatch", "clipped", "idle", "positions",
+    "loss", "value_loss", "tokens", "entropy", "rollout_tokens", "mismatch", "mismatch_kl", "ratio", "ratio_squares",
+    "clipped", "idle", "positions",
 )  # fmt: skip
 
 
@@ -22,9 +24,10 @@ class UpdateReport:
     """Sums over the rows of one update, so that reports of several updates add up. A trajectory's tokens count once.
 
     loss: −Σ c_i Σ_t w_it log π_it (Eq. 13), less the entropy bonus. value_loss: Σ c_i Σ_t of the value head's.
-    mismatch: |log π_θ − the rollout engine's log-prob| over on-policy tokens. clipped: on-policy tokens whose weight
-    the mask set to 0. entropy: over all tokens, in nats. idle: tokens of weight 0 in every row, which the output
-    embedding's backward pass leaves out. positions: what the forward passes computed, by layout.
+    Over on-policy tokens, with r = π_θ/π_engine: mismatch: |log r|. mismatch_kl: r − 1 − log r, the k3 estimate of
+    KL(engine‖π_θ) in nats. ratio, ratio_squares: r and r². clipped: tokens whose weight the mask set to 0.
+    entropy: over all tokens, in nats. idle: tokens of weight 0 in every row, which the output embedding's backward pass
+    leaves out. positions: what the forward passes computed, by layout.
     """
 
     loss: float = 0.0
@@ -36,6 +39,9 @@ class UpdateReport:
     rollout_tokens: int = 0
     mismatch: float = 0.0
     mismatch_max: float = 0.0
+    mismatch_kl: float = 0.0
+    ratio: float = 0.0
+    ratio_squares: float = 0.0
     clipped: int = 0
     idle: int = 0
     positions: Counter[Layout] = field(default_factory=Counter)
@@ -52,6 +58,12 @@ class UpdateReport:
             total.mismatch_max = max(total.mismatch_max, each.mismatch_max)
         return total
 
+    @property
+    def effective_samples(self) -> float:
+        """(Σ r)² / (n Σ r²) over n on-policy tokens, in (0, 1]: the share of independent tokens of π_θ that say as much
+        as those of the engine do (Kish). There must be one."""
+        return self.ratio**2 / (self.rollout_tokens * self.ratio_squares) if self.ratio_squares else 0.0
+
     @torch.no_grad()
     def add(
         self,
@@ -67,7 +79,8 @@ class UpdateReport:
         trained_M = torch.zeros_like(statistics.logp_M, dtype=torch.bool)
         trained_M[token_N] = True
         sampled_N = rows.sequences.sampled_S[rows.sequence_R][rows.row_N]
-        difference = (statistics.logp_M - rows.sequences.rollout_logp_M)[token_N].abs()[sampled_N]
+        log_ratio = (statistics.logp_M - rows.sequences.rollout_logp_M)[token_N][sampled_N].cpu().double()
+        ratio = log_ratio.clamp(max=MAX_LOG_RATIO).exp()
         self.loss += loss.item()
         self.value_loss += value_loss.item()
         self.tokens += int(trained_M.sum())
@@ -77,7 +90,10 @@ class UpdateReport:
         self.idle += int((trained_M & ~matters_M).sum())
         self.positions[batch.layout] += batch.positions
         self.entropy += statistics.entropy_M[trained_M].sum().item()
-        self.rollout_tokens += len(difference)
-        self.mismatch += difference.sum().item()
-        self.mismatch_max = max(self.mismatch_max, difference.max().item() if len(difference) else 0.0)
+        self.rollout_tokens += len(log_ratio)
+        self.mismatch += log_ratio.abs().sum().item()
+        self.mismatch_max = max(self.mismatch_max, log_ratio.abs().max().item() if len(log_ratio) else 0.0)
+        self.mismatch_kl += (ratio - 1 - log_ratio).sum().item()
+        self.ratio += ratio.sum().item()
+        self.ratio_squares += ratio.square().sum().item()
         self.clipped += int((sampled_N & (weights_N == 0) & (rows.advantage_N != 0)).sum())

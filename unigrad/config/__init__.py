@@ -15,16 +15,8 @@ from unigrad.config.keys import (
 )
 from unigrad.config.problem_sets import HeldOutConfig, SourceConfig, set_name
 from unigrad.config.recipes import load_config, recipe_families, recipe_methods, recipe_names
-from unigrad.config.schema import (
-    VLLM,
-    Config,
-    EvalConfig,
-    LoraConfig,
-    RolloutConfig,
-    TrainConfig,
-    ValueConfig,
-    VllmConfig,
-)
+from unigrad.config.rollout import VLLM, RolloutConfig, VllmConfig
+from unigrad.config.schema import Config, EvalConfig, LoraConfig, TrainConfig, ValueConfig
 from unigrad.config.section import flatten
 from unigrad.config.yaml_text import read_yaml
 

@@ -10,12 +10,10 @@ from pydantic import Field, create_model, field_validator, model_validator
 
 from unigrad.config.algorithm import AlgorithmConfig, algorithm_section
 from unigrad.config.problem_sets import DataConfig
+from unigrad.config.rollout import MOST_COMPLETIONS, RolloutConfig
 from unigrad.config.section import Given, NonNegative, Positive, Section, Seed, Share, with_options
 from unigrad.options import METHOD_OPTIONS, SOLVED_AT, all_options
 from unigrad.types import NoBox
-
-MOST_COMPLETIONS = 1_000_000
-"""Of one step, or samples of a problem: their tokens are held in memory at once."""
 
 
 def comma_separated(value: Any) -> Any:
@@ -91,50 +89,6 @@ class TinyConfig(Section):
     """Share of the embedded demonstrations that hold a wrong step and so a wrong answer"""
     seed: Seed = 0
     """Seed of the embedded generator"""
-
-
-class VllmConfig(Section):
-    memory_share: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    """Share of a GPU's memory for vLLM, weights and cache; on a CPU its cache holds rollout.max_concurrent_tokens"""
-    tensor_parallel_size: Positive = 1
-    """Devices over which vLLM cuts the model"""
-    sleep: bool = False
-    """Give vLLM's memory on the GPU back while the policy trains, for the time that it takes to fetch it again"""
-
-
-VLLM = "vllm"
-"""The engine whose section that is."""
-
-
-class RolloutConfig(Section):
-    engine: str = "auto"
-    """What samples the rollouts: torch (attention), generate (transformers' own, any decoder, slower), auto: torch
-    where it can, vllm (a process of its own, needs unigrad[vllm]), or an engine that a plugin registers"""
-    num_generations: Annotated[int, Field(ge=1, le=MOST_COMPLETIONS)] = 8
-    """Rollouts per question, the paper's n"""
-    max_completion_length: Positive = 1024
-    """Longest completion in tokens; longer ones are truncated"""
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    """Sampling temperature; training uses the log-probs at this temperature"""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Nucleus sampling: the smallest set of tokens with this mass; 1: off"""
-    top_k: NonNegative = 0
-    """Sample among the k likeliest tokens; 0: off"""
-    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """Strings that end a completion, besides the end token; in evaluations of the run too"""
-    max_concurrent_tokens: Positive = 65536
-    """Tokens (prompts and completions) whose keys and values are held at once; waiting rows enter as others finish"""
-    decode_dtype: Literal["bfloat16"] | None = None
-    """Precision in which torch samples, in evaluations of the run too; null: model.dtype's. bfloat16 is faster where
-    the processor has instructions for it; algorithm.engine_cap, 2 then by default, corrects for the mismatch"""
-    mismatch_alarm: Annotated[float, Field(gt=0)] | None = 0.02
-    """A run warns once policy/rollout_mismatch_kl, in nats a token, passes this; null: never"""
-    vllm: VllmConfig = VllmConfig()
-
-    @property
-    def is_corrected(self) -> bool:
-        """Whether rollouts are weighed for the engine's own log-probs unless told otherwise."""
-        return self.decode_dtype is not None or self.engine == VLLM
 
 
 class VerifyConfig(Section):

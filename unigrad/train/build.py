@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,7 @@ from unigrad.data import (
     PreparedProblem,
     PromptTemplate,
     Turn,
-    columns_line,
     fitted,
-    prepare_problems,
     prompt_template,
     turn_of,
 )
@@ -43,6 +41,7 @@ from unigrad.train.loop import Loop
 from unigrad.train.objectives import objectives
 from unigrad.train.optimizer import build_optimizer, check_optimizer
 from unigrad.train.pieces import TokenTexts
+from unigrad.train.preparation import Preparation
 from unigrad.train.problem_sets import (
     check_inputs,
     fingerprint,
@@ -107,9 +106,7 @@ class Build:
             for name, problems in held_out
         }
         sampling = [stage for stage in stages if stage.samples]
-        engine = build_engine(policy) if sampling or held_out else None
-        if close := getattr(engine, "close", None):
-            self.stack.callback(close)
+        engine = self._opened(build_engine(policy)) if sampling or held_out else None
         own_old_policy = engine is not None and self._own_old_policy(sampling, engine, policy)
         if any("values" in stage.needs for stage in stages):
             policy.add_value_head()
@@ -138,6 +135,12 @@ class Build:
             texts=TokenTexts(policy.tokenizer) if config.train.save_token_logprobs else None,
             kept=self.kept,
         )
+
+    def _opened(self, engine: Engine) -> Engine:
+        """An engine, closed in the end where it is a process of its own."""
+        if close := getattr(engine, "close", None):
+            self.stack.callback(close)
+        return engine
 
     def _say(self, line: str) -> None:
         self.console.print(line, markup=False, soft_wrap=True)
@@ -313,42 +316,6 @@ class Build:
                 f"--resume {self.folder}: the prompt of problem {asked.id} was {shortened(before, 200)!r} and is now "
                 f"{shortened(now, 200)!r}; a resumed run keeps its prompts (data.prompt_template, the tokenizer)"
             )
-
-
-@dataclass(frozen=True, slots=True)
-class Preparation:
-    """Makes problem sets ready for a policy, and says what became of each."""
-
-    policy: Policy
-    template: PromptTemplate
-    turn: Turn
-    scorer: Scorer
-    max_prompt_length: int
-    say: Callable[[str], None]
-
-    def __call__(
-        self, problems: Sequence[Problem], name: str, max_demonstration_length: int | None
-    ) -> list[PreparedProblem]:
-        """Raises ValueError where nothing is left, or the model does not embed a token."""
-        prepared = prepare_problems(
-            problems,
-            self.template,
-            self.policy.tokenizer,
-            max_prompt_length=self.max_prompt_length,
-            max_demonstration_length=max_demonstration_length,
-            scorer=self.scorer,
-            turn=self.turn,
-        )
-        for each in prepared.problems:
-            self.policy.check_embedded(each.prompt_ids, f"{name}: the prompt of problem {each.problem.id}")
-            if each.demonstration is not None:
-                completion_ids = each.demonstration.completion_ids
-                self.policy.check_embedded(completion_ids, f"{name}: the demonstration of problem {each.problem.id}")
-        if columns := columns_line(problems):
-            self.say(f"{name}: {columns}")
-        for line in prepared.report.lines():
-            self.say(f"{name}: {line}")
-        return list(prepared.problems)
 
 
 def _correction(terms: Sequence[Term]) -> str:

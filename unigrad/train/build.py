@@ -89,9 +89,9 @@ class Build:
         train_sets = [(each, training_problems(each, config)) for each in config.data.train_sets]
         measured = config.data.held_out_sets if config.train.eval_steps else ()
         held_out = [(each.name, held_out_problems(each, config)) for each in measured]
+        inputs = self._inputs(train_sets, [problem for _, problems in held_out for problem in problems])
         for line in held_out_notes(config, [each for _, problems in train_sets for each in problems], dict(held_out)):
             self._say(line)
-        inputs = self._inputs(train_sets, [problem for _, problems in held_out for problem in problems])
 
         policy = self._policy(inputs)
         check_lengths(config, policy.model)

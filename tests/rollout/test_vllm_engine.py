@@ -120,6 +120,13 @@ def test_greedy_tokens_are_the_torch_engines_also_after_a_step(engine: VllmEngin
 
 
 @needs_vllm
+def test_weights_that_are_put_in_place_of_others_are_new_ones(engine: VllmEngine, policy: Policy) -> None:
+    for parameter in policy.model.parameters():
+        parameter.data = parameter.data * 1.01
+    assert mismatch(policy, sample(engine)) < 1e-4
+
+
+@needs_vllm
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_log_probs_are_the_trainers_at_the_temperature(engine: VllmEngine, policy: Policy, temperature: float) -> None:
     groups = sample(engine, temperature=temperature)
@@ -194,7 +201,7 @@ def test_bad_prompts_are_refused(engine: VllmEngine) -> None:
 def test_weights_that_are_not_the_policys_are_an_error(engine: VllmEngine, policy: Policy) -> None:
     step(policy, 0.03)
     # As if it had them.
-    engine._given = vllm_engine._versions(policy)
+    engine._given = vllm_engine._sums(policy)
     with pytest.raises(ValueError, match=r"^stale: its log-probs differ by [0-9.]+ from those that would be trained"):
         check_log_probs(engine, policy, "stale", engine._rounding)
     step(policy)

@@ -138,7 +138,7 @@ class VllmEngine:
 
     def _update(self) -> None:
         """Give vLLM the policy's weights, if they have changed. Raises EngineError where it does not take them."""
-        if _versions(self._policy) == self._given:
+        if _sums(self._policy) == self._given:
             return
         earlier = self._folder
         self.weights_version += 1
@@ -160,7 +160,7 @@ class VllmEngine:
     def _save(self) -> None:
         """Write the policy where vLLM reads it."""
         self._policy.save_pretrained(self._folder, self._policy.compute_dtype)
-        self._given = _versions(self._policy)
+        self._given = _sums(self._policy)
 
     @property
     def _folder(self) -> Path:
@@ -287,6 +287,10 @@ def _parameters(row: Row, sampling: Sampling, seed: int, stops: StopRules) -> di
     }
 
 
-def _versions(policy: Policy) -> tuple[int, ...]:
-    """How often each parameter was written to: what tells weights from those before."""
-    return tuple(parameter._version for parameter in policy.model.parameters())
+def _sums(policy: Policy) -> tuple[float, ...]:
+    """What tells a policy's weights from those before: two sums over each parameter, in float64. By content, since the
+    whole of a sharded policy is put into its parameters anew each time."""
+    parameters = [parameter.detach() for parameter in policy.model.parameters()]
+    norm = torch.linalg.vector_norm
+    sums = [total(each, dtype=torch.float64) for each in parameters for total in (torch.sum, norm)]
+    return tuple(torch.stack(sums).tolist())

@@ -87,8 +87,6 @@ class Twin:
         """Every rank must enter."""
         for name, parameter in self._plain.named_parameters():
             parameter.data = whole_tensor(self._parts[name].detach()).to(self._device)
-            # Else it would pass for unchanged, and an engine with weights of its own keep the old.
-            torch.autograd.graph.increment_version(parameter)
         try:
             yield self._plain
         finally:

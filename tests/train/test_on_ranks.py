@@ -141,6 +141,22 @@ def test_ranks_with_all_of_the_weights_train_as_one_process(alone: Path, tmp_pat
     assert (tmp_path / "run" / "checkpoint-2" / "optimizer.pt").is_file()
 
 
+def test_questions_alike_that_fall_to_two_ranks_have_random_numbers_of_their_own(tmp_path: Path) -> None:
+    changes = {"tiny__train_problems": 3, "train__max_steps": 1, "train__eval_steps": 0, "train__save_steps": 0}
+    one, two = tmp_path / "one", tmp_path / "two"
+    finish(command(one, **changes))
+    train(2, tmp_path, command(two, **changes, ranks__sharded=False))
+    assert rollouts(two) == rollouts(one)
+    # Each of the three problems is asked twice: by the first rank, and by the second.
+    lines = (json.loads(line) for line in (two / "rollouts" / "000001.jsonl").read_text().splitlines())
+    completions = [(line["id"], line["completion"]) for line in lines if line["kind"] == "rollout"]
+    assert len(completions) == 24
+    assert len({problem for problem, _ in completions}) == 3
+    for problem in {problem for problem, _ in completions}:
+        asked = [completion for each, completion in completions if each == problem]
+        assert asked[:4] != asked[4:]
+
+
 def test_a_stopped_run_goes_on_on_as_many_ranks_to_the_same_bits_and_on_others(on_two: Path, tmp_path: Path) -> None:
     stopped = tmp_path / "run"
     with Ranks(2, tmp_path, command_line, command(stopped, train__save_steps=0)) as ranks:

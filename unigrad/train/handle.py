@@ -119,7 +119,7 @@ class Run:
         temperature: 0 is greedy; None: `eval.temperature`. max_completion_length: in tokens; None: the evaluations'.
         Raises ValueError where a problem does not fit the model.
         """
-        from unigrad.data import prompt_template, turn_of
+        from unigrad.data import fitted, prompt_template, turn_of
         from unigrad.evaluate.completing import complete
         from unigrad.rollout import Sampling
 
@@ -131,6 +131,13 @@ class Run:
             temperature=sampling.temperature if temperature is None else temperature,
             max_completion_length=max_completion_length or sampling.max_completion_length,
         )
-        template = prompt_template(self.config.data.prompt_template)
-        turn = turn_of(template, self.policy.tokenizer, self.config.data.end_of_turn)
+        data, tokenizer = self.config.data, self.policy.tokenizer
+        template, _ = fitted(
+            prompt_template(data.prompt_template),
+            tokenizer,
+            chat=data.apply_chat_template,
+            chat_kwargs=data.chat_template_kwargs,
+            system_prompt=data.system_prompt,
+        )
+        turn = turn_of(template, tokenizer, data.end_of_turn)
         return complete(self.policy, self._engine, asked, template, turn, sampling, seed)

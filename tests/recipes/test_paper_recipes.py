@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from unigrad.config import Config, changed_keys, load_config, recipe_names
 from unigrad.data import load_problems
 from unigrad.data.tiny import MODEL_PATH
 from unigrad.policy.architecture import bundled_architectures
-from unigrad.train import run
 from unigrad.train.objectives import objectives
+from unigrad.train.run import run
 
 GSM8K = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "train" / "gsm8k.jsonl.gz"
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "paper-recipes.md"
@@ -193,11 +194,14 @@ def test_gamma(family: str, method: str, gate: Any, suffix: str) -> None:
 def test_the_documented_memory_is_the_plans(family: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", f"{family}-hpt", "--plan"]) == 0
     output = capsys.readouterr().out
-    (together,) = (line for line in output.splitlines() if line.split()[:1] == ["together"])
-    (row,) = (line for line in DOCS.read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{family}-hpt` "))
-    cells = [cell.strip() for cell in row.split("|")[2:6]]
-    assert f"{cells[0]} parameters" in output
-    assert cells[1:] == [f"{size} GiB" for size in together.split()[1:]]
+    lines = DOCS.read_text(encoding="utf-8").splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith(f"| `{family}-hpt` "))
+    rows = [[cell.strip() for cell in line.split("|")[2:-1]] for line in lines[first : first + 3]]
+    assert f"{rows[0][0]} parameters" in output
+    for _, gpus, *sizes, card in rows:
+        (planned,) = (line.split() for line in output.splitlines() if re.match(rf"  {gpus} GPUs?: fits ", line))
+        assert sizes == planned[-3:]
+        assert card.split() == planned[3:-3]
 
 
 def test_the_columns_are_recognised(hand_written: str) -> None:

@@ -19,8 +19,8 @@ from unigrad.estimator import algorithm
 from unigrad.hybrid import Decision
 from unigrad.policy import load_policy
 from unigrad.runs.metrics import Metric
-from unigrad.train import run
 from unigrad.train.metrics import decision_metrics
+from unigrad.train.run import run
 from unigrad.train.update import update
 from unigrad.types import Group, Problem
 from unigrad.world import World

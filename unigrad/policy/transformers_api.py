@@ -22,7 +22,7 @@ from unigrad.versions import with_window
 
 try:
     import transformers
-    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.utils import logging as hub_logging
     from transformers import Cache, DynamicCache, DynamicLayer, PreTrainedConfig, PreTrainedModel
     from transformers.cache_utils import DynamicSlidingWindowLayer
@@ -292,6 +292,15 @@ def rope_parameters(config: PreTrainedConfig) -> dict[str, Any]:
     """Of a text config, to be read and set: empty without a rotary embedding, nested where kinds of layers differ."""
     parameters: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
     return parameters
+
+
+def upload(folder: Path, repository: str, message: str) -> str:
+    """The url of the repository of the hub that holds the folder's files now. One that it makes is private: whoever
+    wants it public says so there. Raises what the network, the hub and its client raise."""
+    api = HfApi()
+    url = str(api.create_repo(repository, private=True, exist_ok=True))
+    api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message)
+    return url
 
 
 def cached_config_folder(hub_id: str) -> Path | None:

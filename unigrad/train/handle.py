@@ -15,8 +15,6 @@ from unigrad.runs.metrics import RunMetrics
 from unigrad.runs.rollouts import Question, questions
 
 if TYPE_CHECKING:
-    import pandas
-
     from unigrad.policy import Policy
     from unigrad.rollout import Engine
 
@@ -62,11 +60,13 @@ class Run:
         """metrics.jsonl: the numbers of each step by their names; step 0 is before training."""
         return self._measured.lines
 
-    def frame(self) -> pandas.DataFrame:
-        """The same as a data frame, a row a step."""
-        import pandas
+    def frame(self) -> Any:
+        """The same as a pandas data frame, a row a step, whose number is its index."""
+        from datasets import Dataset
 
-        return pandas.DataFrame(self.metrics).set_index("step")
+        names = dict.fromkeys(name for line in self.metrics for name in line)
+        columns = {name: [line.get(name) for line in self.metrics] for name in names}
+        return Dataset.from_dict(columns).to_pandas().set_index("step")
 
     @property
     def accuracy(self) -> float | None:

@@ -21,11 +21,13 @@ from transformers import (
     GraniteConfig,
     Llama4TextConfig,
     MistralConfig,
+    MixtralConfig,
     Olmo3Config,
     Phi3Config,
     PreTrainedConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen3Config,
     RobertaConfig,
 )
 
@@ -46,6 +48,8 @@ HEADS = {"head_dim": 8, "query_pre_attn_scalar": 8}
 EXPERTS = {"num_local_experts": 2, "num_experts_per_tok": 1}
 CONFIGS: dict[str, PreTrainedConfig] = {
     "mistral": MistralConfig(**SHAPE, sliding_window=5),
+    "mixtral": MixtralConfig(**SHAPE, **EXPERTS),
+    "qwen3": Qwen3Config(**SHAPE, head_dim=8),
     "phi3": Phi3Config(**SHAPE, sliding_window=6),
     "qwen2": Qwen2Config(**SHAPE, use_sliding_window=True, sliding_window=4, max_window_layers=1),
     "gemma2": Gemma2Config(

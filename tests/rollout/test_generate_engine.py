@@ -19,6 +19,7 @@ from transformers import (
     MistralConfig,
     PreTrainedConfig,
     PreTrainedTokenizerFast,
+    Qwen3NextConfig,
     RobertaConfig,
     T5Config,
     T5ForConditionalGeneration,
@@ -50,6 +51,11 @@ CONFIGS: dict[str, PreTrainedConfig] = {
     ),
     "mamba": MambaConfig(**IDS, hidden_size=32, num_hidden_layers=2, state_size=8, initializer_range=0.2),
     "falcon_h1": FalconH1Config(**SHAPE, **STATE),
+    "qwen3_next": Qwen3NextConfig(
+        **SHAPE, layer_types=["linear_attention", "full_attention"], linear_num_key_heads=2, linear_num_value_heads=2,
+        linear_key_head_dim=8, linear_value_head_dim=8, num_experts=2, num_experts_per_tok=1, moe_intermediate_size=16,
+        shared_expert_intermediate_size=16,
+    ),
     "bert": BertConfig(**DECODER, is_decoder=True),
     "roberta": RobertaConfig(**DECODER, is_decoder=True),
     "bart": BartConfig(
@@ -229,7 +235,7 @@ def test_auto_takes_the_torch_engine_where_it_can(name: str, caplog: pytest.LogC
 
 def test_exact_in_float32_and_without_a_state() -> None:
     exact = {name: is_exact(generating(policy), policy) for name, policy in ((n, make(CONFIGS[n])) for n in CONFIGS)}
-    assert exact == {name: name not in ("mamba", "falcon_h1") for name in CONFIGS}
+    assert exact == {name: name not in ("mamba", "falcon_h1", "qwen3_next") for name in CONFIGS}
     rounded = make(CONFIGS["llama"], torch.bfloat16)
     assert not is_exact(generating(rounded), rounded)
 

@@ -101,6 +101,10 @@ class World:
         self.gather([])
 
 
+ALONE = World()
+"""Of one process."""
+
+
 def current_world() -> World:
     """The world of the process group that was initialised; of one process where there is none."""
     import torch.distributed as dist

@@ -13,7 +13,7 @@ from unigrad.config.keys import (
     read_option,
     type_name,
 )
-from unigrad.config.problem_sets import HeldOutConfig, SourceConfig, set_name
+from unigrad.config.problem_sets import DataConfig, HeldOutConfig, SourceConfig, set_name
 from unigrad.config.recipes import load_config, recipe_families, recipe_methods, recipe_names
 from unigrad.config.rollout import VLLM, RolloutConfig, VllmConfig
 from unigrad.config.schema import Config, EvalConfig, LoraConfig, TrainConfig, ValueConfig
@@ -25,6 +25,7 @@ __all__ = [
     "VLLM",
     "AlgorithmConfig",
     "Config",
+    "DataConfig",
     "EvalConfig",
     "HeldOutConfig",
     "LoraConfig",

@@ -12,9 +12,7 @@ from unigrad.data import PreparedProblem
 from unigrad.rollout.engine import Completion, Engine, Prompt
 from unigrad.rollout.sampling import Sampling
 from unigrad.types import Attempt, Scorer, Trajectory
-from unigrad.world import World
-
-ALONE = World()
+from unigrad.world import ALONE, World
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,7 @@ from torch import Tensor
 from unigrad.batch import Sequences
 from unigrad.policy import Policy, TokenStatistics
 from unigrad.train.shares import share_of
-from unigrad.world import World
-
-ALONE = World()
+from unigrad.world import ALONE, World
 
 
 @dataclass(frozen=True, slots=True)

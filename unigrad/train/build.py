@@ -16,7 +16,6 @@ from unigrad.data import (
     PreparedProblem,
     PromptTemplate,
     Turn,
-    fitted,
     prompt_template,
     turn_of,
 )
@@ -41,7 +40,7 @@ from unigrad.train.loop import Loop
 from unigrad.train.objectives import objectives
 from unigrad.train.optimizer import build_optimizer, check_optimizer
 from unigrad.train.pieces import TokenTexts
-from unigrad.train.preparation import Preparation
+from unigrad.train.preparation import Preparation, fitted_to
 from unigrad.train.problem_sets import (
     check_inputs,
     fingerprint,
@@ -55,9 +54,7 @@ from unigrad.train.scorer import build_scorer
 from unigrad.train.step import Step, mixed_seed
 from unigrad.types import Problem, Scorer, TrainerState
 from unigrad.verify.kept import KeptVerdicts
-from unigrad.world import World
-
-ALONE = World()
+from unigrad.world import ALONE, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,13 +209,7 @@ class Build:
     def _preparation(self, template: PromptTemplate, policy: Policy, scorer: Scorer) -> Preparation:
         """Of problems for this policy, with the template as it is fitted to its tokenizer."""
         data = self.config.data
-        used, notes = fitted(
-            template,
-            policy.tokenizer,
-            chat=data.apply_chat_template,
-            chat_kwargs=data.chat_template_kwargs,
-            system_prompt=data.system_prompt,
-        )
+        used, notes = fitted_to(template, data, policy.tokenizer)
         for line in notes:
             self._say(line)
         return Preparation(policy, used, self._turn(used, policy), scorer, data.max_prompt_length, self._say)

@@ -119,9 +119,10 @@ class Run:
         temperature: 0 is greedy; None: `eval.temperature`. max_completion_length: in tokens; None: the evaluations'.
         Raises ValueError where a problem does not fit the model.
         """
-        from unigrad.data import fitted, prompt_template, turn_of
+        from unigrad.data import prompt_template, turn_of
         from unigrad.evaluate.completing import complete
         from unigrad.rollout import Sampling
+        from unigrad.train.preparation import fitted_to
 
         asked = [problems] if isinstance(problems, str) else list(problems)
         sampling = Sampling.of_held_out(self.config)
@@ -132,12 +133,6 @@ class Run:
             max_completion_length=max_completion_length or sampling.max_completion_length,
         )
         data, tokenizer = self.config.data, self.policy.tokenizer
-        template, _ = fitted(
-            prompt_template(data.prompt_template),
-            tokenizer,
-            chat=data.apply_chat_template,
-            chat_kwargs=data.chat_template_kwargs,
-            system_prompt=data.system_prompt,
-        )
+        template, _ = fitted_to(prompt_template(data.prompt_template), data, tokenizer)
         turn = turn_of(template, tokenizer, data.end_of_turn)
         return complete(self.policy, self._engine, asked, template, turn, sampling, seed)

@@ -5,9 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from unigrad.data import PreparedProblem, PromptTemplate, Turn, columns_line, prepare_problems
+from transformers import PreTrainedTokenizerBase
+
+from unigrad.config import DataConfig
+from unigrad.data import PreparedProblem, PromptTemplate, Turn, columns_line, fitted, prepare_problems
 from unigrad.policy import Policy
 from unigrad.types import Problem, Scorer
+
+
+def fitted_to(
+    template: PromptTemplate, data: DataConfig, tokenizer: PreTrainedTokenizerBase
+) -> tuple[PromptTemplate, list[str]]:
+    """The template as the section `data` has it used with this tokenizer, and what is to be said of that: see
+    `fitted`."""
+    return fitted(
+        template,
+        tokenizer,
+        chat=data.apply_chat_template,
+        chat_kwargs=data.chat_template_kwargs,
+        system_prompt=data.system_prompt,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,12 @@ class Browser:
             assert time.monotonic() < end, f"never came: {expression}"
             time.sleep(0.02)
 
+    def show_as(self, width: int, *, media: str = "screen", scheme: str = "light") -> None:
+        """On a screen of that many pixels, or on paper; `scheme`: dark or light."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=844, deviceScaleFactor=1, mobile=False)
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.call("Emulation.setEmulatedMedia", media=media, features=features)
+
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
 

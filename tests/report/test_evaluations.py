@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
+
+from written_runs import write_evaluation
 
 from unigrad.report.evaluations import find_evaluations
 from unigrad.report.figures import pass_curves
 from unigrad.report.tables import benchmark_table, exclusive_tables
 
 RIGHT = {"p1": 4, "p2": 3, "p3": 0}
-
-
-def write_evaluation(folder: Path, label: str, accuracy: float, right: dict[str, int], samples: int = 4) -> None:
-    interval = [accuracy - 0.1, accuracy + 0.1]
-    part: dict[str, Any] = {
-        "title": "MATH-500", "accuracy": accuracy, "interval": interval, "samples": samples,
-        "counts": {name: {"n": samples, "c": c, "level": 3 if name == "p1" else 5} for name, c in right.items()},
-    }  # fmt: skip
-    if samples > 1:
-        part["pass_at_k"] = {str(k): {"value": accuracy, "interval": interval} for k in (1, 2, 4)}
-    results = {
-        "label": label,
-        "suites": [{"name": "paper", "benchmarks": ["math500"]}],
-        "averages": {"paper": {"accuracy": accuracy, "interval": interval}},
-        "benchmarks": {"math500": part},
-    }
-    folder.mkdir()
-    (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
 
 
 def test_the_tables_and_the_curves_of_two_models(tmp_path: Path) -> None:

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 from browser import Browser, chromium
-from written_runs import WriteRun, metrics, rollout_lines, write_config, write_metrics, write_rollouts
+from written_runs import (
+    WriteRun,
+    metrics,
+    rollout_lines,
+    write_config,
+    write_evaluation,
+    write_metrics,
+    write_rollouts,
+)
 
 from unigrad.cli import main
 
@@ -138,3 +146,155 @@ def test_a_page_without_rollouts_has_no_errors_either(tmp_path: Path, browser: B
     browser.open((tmp_path / "page.html").as_uri())
     assert "Not shown" in text(browser, "body")
     assert browser.errors == []
+
+
+LONG = "a-folder-whose-name-says-everything-that-there-is-to-say-about-the-run-in-it"
+BROADER = """(() => {
+    const inBox = (each) => each.closest(".wide, .list, svg, #tip");
+    return [...document.querySelectorAll("body *")]
+        .filter((each) => !inBox(each) && each.getBoundingClientRect().right > innerWidth + 1)
+        .map((each) => `${each.tagName} ${each.className} ${each.textContent.slice(0, 40)}`);
+})()"""
+"""What is wider than the window, but for what scrolls in a box of its own."""
+SCROLLED = """[...document.querySelectorAll(".wide, .list, .card, .text, td, th")]
+    .filter((each) => each.scrollWidth > each.clientWidth + 1 || each.scrollHeight > each.clientHeight + 1)
+    .map((each) => `${each.tagName} ${each.className} ${each.textContent.slice(0, 40)}`)"""
+"""What has more in it than it shows."""
+BROKEN = """[...document.querySelectorAll(".runs td:not(:nth-child(2)), thead th")]
+    .filter((each) => each.textContent && each.clientWidth < 24).map((each) => each.textContent)"""
+"""Cells so narrow that their words are broken."""
+CONTRAST = r"""((selector) => {
+    const parts = (colour) => colour.match(/[\d.]+/g).slice(0, 3).map((each) => {
+        const share = each / 255;
+        return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+    });
+    const light = (colour) => { const [r, g, b] = parts(colour); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+    const found = document.querySelector(selector);
+    let behind = found;
+    while (/^rgba\(.*, 0\)$/.test(getComputedStyle(behind).backgroundColor)) behind = behind.parentElement;
+    const style = getComputedStyle(found);
+    const [low, high] = [light(found.closest("svg") ? style.fill : style.color),
+        light(getComputedStyle(behind).backgroundColor)].sort((a, b) => a - b);
+    return (high + 0.05) / (low + 0.05);
+})"""
+"""Of a text with what is behind it, as WCAG has it."""
+READ = ("h1", ".note", "td", "svg text", "#gate", ".verdict", ".verdict.right", ".card .s4", ".list small", "a")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs that differ in much, with long names and questions, and two evaluations."""
+    folder = tmp_path_factory.mktemp("reported")
+    runs = [folder / f"{LONG}-{number}" for number in range(2)]
+    for number, run in enumerate(runs):
+        template = f"Question {number}: {{problem}}"
+        keys = {"train__learning_rate": 10.0 ** -(4 + number), "rollout__top_k": 7 + number}
+        write_config(run, method__name="hpt", data__prompt_template=template, **keys)
+        by_level = {f"eval/tiny/level_{level}": 0.4 for level in range(1, 10)}
+        write_metrics(run, [{**metrics(step, 0.5, 0.4), **by_level} for step in range(3)])
+        for step in (1, 2):
+            met = range(20 * step)
+            write_rollouts(run, step, [line for each in met for line in rollout_lines(f"{each}-{LONG}", 3, (1, 0))])
+    evaluations = [folder / f"ours-{LONG}", folder / "theirs"]
+    for number, evaluation in enumerate(evaluations):
+        write_evaluation(evaluation, evaluation.name, 0.5, {f"p{1 + each}": (each + number) % 5 for each in range(30)})
+    assert main(["report", *map(str, [*runs, *evaluations]), "--out", str(folder / "page.html")]) == 0
+    return folder / "page.html"
+
+
+VIEWS = ("0/1/0", "1/2/0", "2/1/0", "3/1/0")
+"""Run and step of each kind: of a run, of another, and of an evaluation."""
+
+
+def to_view(browser: Browser, page: Path, place: str) -> None:
+    run, step, question = place.split("/")
+    browser.open("about:blank")
+    browser.open(f"{page.as_uri()}#run={run}&step={step}&question={question}")
+    shown(browser, place)
+
+
+def test_nothing_is_wider_than_a_phone(page: Path, browser: Browser) -> None:
+    browser.show_as(390)
+    for place in VIEWS:
+        to_view(browser, page, place)
+        assert browser.evaluate("document.scrollingElement.scrollWidth") <= 390
+        assert browser.evaluate(BROADER) == []
+        assert browser.evaluate(BROKEN) == []
+    assert browser.errors == []
+
+
+def test_paper_cuts_nothing(page: Path, browser: Browser) -> None:
+    # A4's width less the margins, in CSS's pixels.
+    browser.show_as(718, media="print", scheme="dark")
+    for place in VIEWS:
+        to_view(browser, page, place)
+        assert browser.evaluate("document.scrollingElement.scrollWidth") <= 718
+        assert browser.evaluate(BROADER) == []
+        assert browser.evaluate(SCROLLED) == []
+        assert browser.evaluate(BROKEN) == []
+    heights = "[...document.querySelectorAll('svg.chart')].map((each) => each.getBoundingClientRect().height)"
+    assert max(browser.evaluate(heights)) < browser.evaluate("innerHeight")
+    assert browser.evaluate("document.querySelectorAll('.list li').length") == 30
+    assert text(browser, "#place") == "theirs, evaluation, MATH-500: "
+    assert browser.evaluate("getComputedStyle(document.getElementById('place')).display") == "inline"
+    assert browser.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+
+
+def test_it_can_be_read_in_the_dark(page: Path, browser: Browser) -> None:
+    for scheme in ("light", "dark"):
+        browser.show_as(1280, scheme=scheme)
+        to_view(browser, page, "0/1/0")
+        for selector in READ:
+            assert browser.evaluate(f"{CONTRAST}({selector!r})") >= 4.5, (scheme, selector)
+        assert (browser.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)") == (
+            scheme == "light"
+        )
+
+
+def test_the_completions_of_an_evaluation(page: Path, browser: Browser) -> None:
+    to_view(browser, page, "3/1/0")
+    assert text(browser, "#what") == "benchmark"
+    assert browser.evaluate("document.getElementById('step').selectedOptions[0].textContent") == "MATH-500"
+    assert browser.evaluate("document.getElementById('trained').offsetParent") is None
+    assert text(browser, "#list button") == "What is p1?level 3, 1/4 solved"
+    assert text(browser, "#gate") == "1 of 4 completions are right. Gold answer: 7"
+    cards = "[...document.querySelectorAll('article')].map((each) => each.textContent)"
+    assert browser.evaluate(cards) == [
+        "completion 1✓ rightanswer 7, gold 74 tokensIt is 7.",
+        *(f"completion {number}✗ wronganswer 8, gold 74 tokensIt is 8." for number in (2, 3, 4)),
+    ]
+    choose(browser, "outcome", "all")
+    shown(browser, "3/1/3")
+    assert text(browser, "#count") == "6 of 30 questions"
+    choose(browser, "outcome", "")
+    choose(browser, "run", "0")
+    browser.wait("document.documentElement.dataset.shown.startsWith('0/1/')")
+    assert text(browser, "#what") == "step"
+    assert browser.evaluate("document.getElementById('trained').offsetParent") is not None
+    assert browser.errors == []
+
+
+def test_a_name_says_what_it_stands_for_under_the_pointer(page: Path, browser: Browser) -> None:
+    browser.open(page.as_uri())
+    settings = "top_k 8, learning_rate 1e-05"
+    assert settings in browser.evaluate("document.querySelectorAll('.runs tbody th')[1].title")
+    legend = "[...document.querySelectorAll('#reward title')].map((each) => each.textContent)"
+    assert any(settings in each for each in browser.evaluate(legend))
+
+
+def test_solved_is_what_the_run_calls_so(write_run: WriteRun, tmp_path: Path, browser: Browser) -> None:
+    run = write_run(
+        "run", {"a": [(1, 0)]}, {}, verify__reward_function="my.reward", method__solved_at=0.5, method__name="hpt"
+    )
+    lines = [
+        {**line, "reward": 0.1 + 0.4 * line["reward"], "verdict": "reward function"}
+        for line in rollout_lines("a", None, (1, 0))
+    ]
+    write_rollouts(run, 1, lines)
+    assert main(["report", str(run), "--out", str(tmp_path / "page.html")]) == 0
+    browser.open((tmp_path / "page.html").as_uri())
+    shown(browser, "0/1/0")
+    assert "1/2 solved" in text(browser, "#list button")
+    verdicts = "[...document.querySelectorAll('.verdict')].map((each) => each.textContent[0])"
+    assert browser.evaluate(verdicts) == ["✓", "✗"]
+    assert "reward 0.5" in text(browser, "article")

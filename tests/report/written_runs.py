@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from unigrad.config import load_config
+from unigrad.evaluate.completions import Sample, append
+from unigrad.evaluate.folder import completions_file, write_problems
+from unigrad.types import Problem, Reason
 
 Outcome = Sequence[int] | None
 """The rewards of a question's rollouts; None: nothing was sampled, it trains on its demonstration."""
@@ -40,6 +43,44 @@ def write_rollouts(run: Path, step: int, lines: Sequence[dict[str, Any]]) -> Non
     (run / "rollouts").mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (run / "rollouts" / f"{step:06d}.jsonl").write_text(text, encoding="utf-8")
+
+
+def write_evaluation(
+    folder: Path, label: str, accuracy: float, right: dict[str, int], samples: int = 4, text: str = "It is {}."
+) -> None:
+    """A finished evaluation on MATH-500, of whose problems so many samples are right, with its completions."""
+    interval = [accuracy - 0.1, accuracy + 0.1]
+    levels = {name: 3 if name == "p1" else 5 for name in right}
+    part: dict[str, Any] = {
+        "title": "MATH-500", "accuracy": accuracy, "interval": interval, "samples": samples,
+        "counts": {name: {"n": samples, "c": c, "level": levels[name]} for name, c in right.items()},
+    }  # fmt: skip
+    if samples > 1:
+        part["pass_at_k"] = {str(k): {"value": accuracy, "interval": interval} for k in (1, 2, 4)}
+    results = {
+        "label": label,
+        "suites": [{"name": "paper", "benchmarks": ["math500"]}],
+        "averages": {"paper": {"accuracy": accuracy, "interval": interval}},
+        "benchmarks": {"math500": part},
+    }
+    folder.mkdir()
+    (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    write_problems(
+        folder,
+        "math500",
+        [Problem(id=name, problem=f"What is {name}?", answer="7", level=levels[name]) for name in right],
+    )
+    path = completions_file(folder, "math500")
+    path.parent.mkdir()
+    # They end in another order than that of their problems.
+    for index in range(samples):
+        append(path, [_completion(name, index, index < c, text) for name, c in right.items()])
+
+
+def _completion(name: str, index: int, correct: bool, text: str) -> Sample:
+    answer = "7" if correct else "8"
+    reason = Reason.RIGHT if correct else Reason.WRONG
+    return Sample(name, index, text.format(answer), 4, False, reason, answer, correct)
 
 
 def write_config(run: Path, **keys: object) -> None:

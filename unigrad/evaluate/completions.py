@@ -101,6 +101,11 @@ def read(path: Path) -> Iterator[tuple[Sample, int]]:
             yield checked(data, _SAMPLE, f"{path}, line {number}"), end
 
 
+def parsed(line: bytes, where: str) -> Sample:
+    """A line that `read` has found whole."""
+    return checked(json.loads(line), _SAMPLE, where)
+
+
 def written(path: Path, ids: Iterable[str], samples: int) -> tuple[set[tuple[str, int]], int]:
     """The id and index of each of the file's samples, and the offset in bytes of the last one's end.
 

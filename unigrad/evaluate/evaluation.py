@@ -335,7 +335,7 @@ def _rescore(tasks: Sequence[Task], no_box: NoBox, say: Console) -> None:
 
 
 def _finish(out: Path, suites: Sequence[Suite], settings: Mapping[str, Any], tasks: Sequence[Task]) -> None:
-    """Count, and write settings.json and results.json."""
+    """Count, and write the problems, settings.json and results.json."""
     found = {
         task.benchmark.name: benchmark_results(task.benchmark, task.loaded.problems, task.samples, tally(task.path))
         for task in tasks
@@ -350,5 +350,7 @@ def _finish(out: Path, suites: Sequence[Suite], settings: Mapping[str, Any], tas
         "averages": averages(suites, found),
         "benchmarks": found,
     }
+    for task in tasks:
+        files.write_problems(out, task.benchmark.name, task.loaded.problems)
     replace_json(out / files.SETTINGS_FILE, settings)
     replace_json(out / files.RESULTS_FILE, results)

@@ -1,8 +1,11 @@
-"""The folder of an evaluation: settings.json, completions/<benchmark>.jsonl, results.json."""
+"""The folder of an evaluation: settings.json, problems/ and completions/, a file a benchmark, and results.json."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +14,54 @@ from pydantic import TypeAdapter
 from unigrad import files
 from unigrad.errors import ConfigError
 from unigrad.evaluate.schemas import SETTINGS
-from unigrad.files import check_folder, read_json
+from unigrad.files import Text, Whole, check_folder, checked, json_lines, read_json, replacing
+from unigrad.types import Problem
 
 SETTINGS_FILE = "settings.json"
 RESULTS_FILE = "results.json"
 COMPLETIONS_FOLDER = "completions"
+PROBLEMS_FOLDER = "problems"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A problem that an evaluation asked, for those who read its completions: a line."""
+
+    id: Text
+    problem: Text
+    answer: Text
+    level: Whole | None
+
+
+_ASKED = TypeAdapter(Asked)
 
 
 def completions_file(folder: Path, benchmark: str) -> Path:
     return folder / COMPLETIONS_FOLDER / f"{benchmark}.jsonl"
+
+
+def completions_files(folder: Path) -> dict[str, Path]:
+    """By benchmark, those that are there."""
+    return {path.stem: path for path in sorted((folder / COMPLETIONS_FOLDER).glob("*.jsonl"))}
+
+
+def write_problems(folder: Path, benchmark: str, problems: Iterable[Problem]) -> None:
+    """Replaced whole: gold answers may have changed since."""
+    (folder / PROBLEMS_FOLDER).mkdir(exist_ok=True)
+    with replacing(folder / PROBLEMS_FOLDER / f"{benchmark}.jsonl") as file:
+        for each in problems:
+            asked = Asked(each.id, each.problem, each.answer, each.level)
+            file.write(json.dumps(asdict(asked), ensure_ascii=True) + "\n")
+
+
+def read_problems(folder: Path, benchmark: str) -> dict[str, Asked]:
+    """By id; empty in the folder of an evaluation from before they were written."""
+    path = folder / PROBLEMS_FOLDER / f"{benchmark}.jsonl"
+    if not path.exists():
+        return {}
+    lines = enumerate(json_lines(path), start=1)
+    found = [checked(data, _ASKED, f"{path}, line {number}", what="a problem") for number, data in lines]
+    return {each.id: each for each in found}
 
 
 def has_completions(folder: Path) -> bool:

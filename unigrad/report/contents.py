@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
+from unigrad.report.answers import answers
 from unigrad.report.evaluations import Evaluation
 from unigrad.report.figures import (
     Drawn,
@@ -29,7 +31,7 @@ from unigrad.runs.rollouts import Question, questions
 class Contents:
     """grid_runs: for the figures that are grids, the run whose rollouts their cells open. missing: a sentence for each
     thing that is not there, and what would bring it. samples: by the name of their run. examples: likewise, of the
-    training sets."""
+    training sets. settings: of each series and run whose name is a number, what it stands for."""
 
     runs: Table
     figures: list[Drawn] = field(default_factory=list)
@@ -38,11 +40,12 @@ class Contents:
     missing: list[str] = field(default_factory=list)
     samples: dict[str, Sample] = field(default_factory=dict)
     examples: dict[str, tuple[Example, ...]] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
 
 
 def assemble(series: Sequence[Series], evaluations: Sequence[Evaluation], budget: int) -> Contents:
     """Everything that these runs and evaluations give, with at most `budget` bytes of rollouts."""
-    contents = Contents(_overview(series, evaluations), examples=_examples(series))
+    contents = Contents(_overview(series, evaluations), examples=_examples(series), settings=_settings(series))
     for drawn, lacking in (
         (training_reward(series), "The training reward: no run has sampled."),
         (validation(series), "Figure 5, validation accuracy: no run was evaluated (data.eval, train.eval_steps)."),
@@ -59,7 +62,7 @@ def assemble(series: Sequence[Series], evaluations: Sequence[Evaluation], budget
     ):
         _add(contents, drawn, lacking)
     _add_tables(contents, series, evaluations)
-    _add_samples(contents, series, budget)
+    _add_samples(contents, series, evaluations, budget)
     return contents
 
 
@@ -113,29 +116,44 @@ def _add_tables(contents: Contents, series: Sequence[Series], evaluations: Seque
     contents.missing += problems
 
 
-def _add_samples(contents: Contents, series: Sequence[Series], budget: int) -> None:
-    """The rollouts of each run that has some; what one does not need of its share is there for the next."""
-    files = {each.name(run): rollouts_files(run.folder) for each in series for run in each.runs.values()}
-    files = {name: found for name, found in files.items() if found}
-    if series and not files:
+def _add_samples(contents: Contents, series: Sequence[Series], evaluations: Sequence[Evaluation], budget: int) -> None:
+    """The rollouts of each run and the completions of each evaluation; what one does not need of its share is there for
+    the next."""
+    sources: dict[str, Callable[[int], Sample]] = {}
+    for each in series:
+        for run in each.runs.values():
+            if files := rollouts_files(run.folder):
+                sources[each.name(run)] = partial(sample, files, solved_at=float(run.keys["method.solved_at"]))
+    if series and not sources:
         contents.missing.append("Rollouts: these runs have no rollout files.")
-    for left, (name, found) in zip(range(len(files), 0, -1), files.items(), strict=True):
-        chosen = sample(found, budget // left)
+    sources |= {f"{each.label}, evaluation": partial(answers, each) for each in evaluations}
+    for left, (name, source) in zip(range(len(sources), 0, -1), sources.items(), strict=True):
+        chosen = source(budget // left)
         budget -= sum(len(step.payload) for step in chosen.steps)
         if chosen.steps:
             contents.samples[name] = chosen
-        else:
+        elif chosen.of:
             contents.missing.append(f"Rollouts of {name}: not one step fits into its share of --max-megabytes.")
+        else:
+            contents.missing.append(f"Completions of {name}: its folder has none.")
 
 
 def _examples(series: Sequence[Series]) -> dict[str, tuple[Example, ...]]:
-    """Each once: runs of a comparison have the same data."""
+    """Of each series' first run, each once: runs of a comparison have the same data."""
     found: dict[str, tuple[Example, ...]] = {}
     for each in series:
-        for run in each.runs.values():
-            if (examples := read_examples(run.folder)) and examples not in found.values():
-                found[each.name(run)] = examples
+        if (examples := read_examples(each.first.folder)) and examples not in found.values():
+            found[each.label] = examples
     return found
+
+
+def _settings(series: Sequence[Series]) -> dict[str, str]:
+    return {
+        name: each.settings
+        for each in series
+        if each.settings
+        for name in (each.label, *map(each.name, each.runs.values()))
+    }
 
 
 def _overview(series: Sequence[Series], evaluations: Sequence[Evaluation]) -> Table:
@@ -147,7 +165,7 @@ def _overview(series: Sequence[Series], evaluations: Sequence[Evaluation]) -> Ta
     ]
     rows += [[each.label, str(each.folder), "", "evaluation"] for each in evaluations]
     hints = [each.settings for each in series for _ in each.runs]
-    note = "; ".join(f"{each.label}: {each.settings}" for each in series if each.settings)
+    note = "\n".join(f"{each.label}: {each.settings}" for each in series if each.settings)
     return Table("Runs", ["name", "folder", "seed", "steps"], rows, note, hints=(*hints, *[""] * len(evaluations)))
 
 

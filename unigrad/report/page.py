@@ -19,6 +19,9 @@ from unigrad.report.sample import Sample
 from unigrad.report.tables import Table
 from unigrad.runs.folder import Example
 
+COLUMNS_ON_PAPER = 10
+"""From more on a table is printed in small letters."""
+
 
 def render(contents: Contents, pictures: Mapping[str, str]) -> str:
     """The page's text. pictures: each figure's <svg>, by its name.
@@ -29,7 +32,7 @@ def render(contents: Contents, pictures: Mapping[str, str]) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     # Should a text ever slip through as markup: no script but this one runs, and nothing is fetched.
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    figures = "".join(_figure(drawn, pictures[drawn.name]) for drawn in contents.figures)
+    figures = "".join(_figure(drawn, _explained(pictures[drawn.name], contents.settings)) for drawn in contents.figures)
     return "".join(
         [
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n',
@@ -40,10 +43,10 @@ def render(contents: Contents, pictures: Mapping[str, str]) -> str:
             f'<p class="note">unigrad {__version__}; figures and tables bear the numbers of arXiv:2509.04419.</p>\n',
             _contents(contents),
             _table(contents.runs, "runs"),
-            _examples(contents.examples),
             f'<h2 id="figures">Figures</h2>\n{figures}' if contents.figures else "",
             '<h2 id="tables">Tables</h2>\n' if contents.tables else "",
             *(_table(table) for table in contents.tables),
+            _examples(contents.examples),
             _browser(contents.samples) if contents.samples else "",
             _missing(contents.missing),
             '<div id="tip" hidden></div>\n',
@@ -64,12 +67,12 @@ def _json(data: object) -> str:
 
 
 def _contents(contents: Contents) -> str:
-    links = ['<a href="#data">Data</a>'] * bool(contents.examples)
-    links += [
-        f'<a href="#{each.name}">{f"Fig. {each.number}" if each.number else escape(each.title)}</a>'
+    links = [
+        f'<a href="#{each.name}" title="{escape(each.title)}">{f"Fig. {each.number}" if each.number else "Reward"}</a>'
         for each in contents.figures
     ]
     links += ['<a href="#tables">Tables</a>'] * bool(contents.tables)
+    links += ['<a href="#data">Data</a>'] * bool(contents.examples)
     links += ['<a href="#rollouts">Rollouts</a>'] * bool(contents.samples)
     links += ['<a href="#missing">Not shown</a>'] * bool(contents.missing)
     return f"<nav><p>{' · '.join(links)}</p></nav>\n"
@@ -78,12 +81,22 @@ def _contents(contents: Contents) -> str:
 def _figure(drawn: Drawn, picture: str) -> str:
     number = f"Figure {drawn.number}. " if drawn.number else ""
     caption = f"<strong>{number}{escape(drawn.title)}.</strong> {escape(drawn.note)}"
-    hint = " Hover over a cell to read it, click it to read its rollouts." if drawn.grid else ""
+    how = '<span class="on-screen"> Hover over a cell to read it, click it to read its rollouts.</span>'
+    hint = how if drawn.grid else ""
     return f'<figure><div class="wide">{picture}</div><figcaption>{caption}{hint}</figcaption></figure>\n'
+
+
+def _explained(picture: str, settings: Mapping[str, str]) -> str:
+    """The <svg> with what a number in its legend stands for, under the pointer."""
+    for name, said in settings.items():
+        picture = picture.replace(f">{escape(name)}</text>", f"><title>{escape(said)}</title>{escape(name)}</text>")
+    return picture
 
 
 def _table(table: Table, kind: str = "") -> str:
     head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in table.headings)
+    if len(table.headings) > COLUMNS_ON_PAPER:
+        kind += " broad"
     body = "".join(f"<tr>{_row(number, row, table)}</tr>\n" for number, row in enumerate(table.rows))
     return (
         f'<div class="wide"><table class="{kind}"><caption>{escape(table.title)}</caption>\n'
@@ -110,13 +123,13 @@ def _examples(examples: Mapping[str, Sequence[Example]]) -> str:
         for each in sets:
             texts = {"prompt": each.prompt, "demonstration": each.demonstration, "answer": each.answer}
             shown = "".join(
-                f'<p class="note">{name}</p><div class="text card">{escape(text)}</div>\n'
+                f'<dt>{name}</dt><dd class="text">{escape(text)}</dd>\n'
                 for name, text in texts.items()
                 if text is not None
             )
             parts.append(
                 f"<details open><summary>{escape(run)}, {escape(each.set)}: {escape(each.columns)}</summary>\n"
-                f"{shown}</details>\n"
+                f'<dl class="example">{shown}</dl></details>\n'
             )
     return "".join(parts)
 
@@ -130,7 +143,7 @@ def _missing(sentences: Sequence[str]) -> str:
 
 def _browser(samples: Mapping[str, Sample]) -> str:
     left_out = [
-        f"{name}: {len(sample.steps)} of {sample.of} steps, in them {_of_questions(sample)}"
+        f"{name}: {len(sample.steps)} of {sample.of} {_what(sample)}s, in them {_of_questions(sample)}"
         for name, sample in samples.items()
         if not sample.is_whole
     ]
@@ -142,24 +155,30 @@ def _browser(samples: Mapping[str, Sample]) -> str:
     return f"""<h2 id="rollouts">Rollouts</h2>
 {note}<div class="bar">
 <label>run <select id="run"></select></label>
-<label>step <select id="step"></select></label>
-<button type="button" id="before">← step</button><button type="button" id="after">step →</button>
+<label><span id="what"></span> <select id="step"></select></label>
+<button type="button" id="before"></button><button type="button" id="after"></button>
 </div>
 <div class="bar">
-<label>solved <select id="outcome"><option value="">any</option><option value="none">no rollout</option>\
-<option value="some">some</option><option value="all">every rollout</option>\
+<label>solved <select id="outcome"><option value="">any</option><option value="none">none</option>\
+<option value="some">some</option><option value="all">all</option>\
 <option value="unsampled">not sampled</option></select></label>
-<label>trained on <select id="trained"><option value="">any</option><option value="rollouts">its rollouts</option>\
-<option value="demonstration">its demonstration</option><option value="nothing">nothing</option></select></label>
+<label class="of-run">trained on <select id="trained"><option value="">any</option>\
+<option value="rollouts">its rollouts</option><option value="demonstration">its demonstration</option>\
+<option value="nothing">nothing</option></select></label>
 <label>has a verdict <select id="verdict"></select></label>
 <label>holds the text <input id="find" type="search"></label>
-<label class="tick"><input id="shade" type="checkbox" checked> shade tokens</label>
+<label class="tick of-run"><input id="shade" type="checkbox" checked> shade tokens</label>
 </div>
-<p class="note legend">Probability of each token when it was sampled; the stronger the shade, the less likely: \
+<p class="note legend of-run">Probability of each token when it was sampled; the stronger the shade, the less likely: \
 {legend} <span class="end"></span> a token without a text of its own.</p>
-<p class="note"><span id="count" role="status"></span> <span id="left-out"></span></p>
+<p class="note"><span class="on-paper" id="place"></span><span id="count" role="status"></span> \
+<span id="left-out"></span></p>
 <div class="browser"><ul class="list" id="list"></ul><div id="detail"></div></div>
 """
+
+
+def _what(sample: Sample) -> str:
+    return "benchmark" if sample.is_evaluation else "step"
 
 
 def _of_questions(sample: Sample) -> str:
@@ -173,8 +192,13 @@ def _meta(contents: Contents) -> dict[str, Any]:
     runs = [
         {
             "name": name,
+            "settings": contents.settings.get(name, ""),
             "of": sample.of,
-            "steps": [{"step": each.step, "questions": each.questions, "of": each.of} for each in sample.steps],
+            "what": _what(sample),
+            "steps": [
+                {"step": each.step, "title": each.title, "questions": each.questions, "of": each.of}
+                for each in sample.steps
+            ],
         }
         for name, sample in contents.samples.items()
     ]

@@ -11,6 +11,7 @@ from math import ceil, sqrt
 from pathlib import Path
 from typing import Any
 
+from unigrad.options import SOLVED_AT, least_solved
 from unigrad.report.grid import spread
 from unigrad.runs.rollouts import Question, RolloutLine, questions
 
@@ -22,28 +23,31 @@ PROBES = 3
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step's rollouts as text for the page: base64 of gzip of JSON."""
+    """A step's rollouts as text for the page: base64 of gzip of JSON. title: of the benchmark, in an evaluation, whose
+    number `step` is then."""
 
     step: int
     payload: str
     questions: int
     of: int
+    title: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The steps that fit, in order. of: how many steps have rollouts."""
+    """The steps that fit, in order. of: how many steps have rollouts. is_evaluation: benchmarks stand for steps."""
 
     steps: list[Step]
     of: int
+    is_evaluation: bool = False
 
     @property
     def is_whole(self) -> bool:
         return len(self.steps) == self.of and all(step.questions == step.of for step in self.steps)
 
 
-def sample(files: Mapping[int, Path], budget: int) -> Sample:
-    """The rollouts of these steps' files in at most `budget` bytes of page.
+def sample(files: Mapping[int, Path], budget: int, solved_at: float = SOLVED_AT) -> Sample:
+    """The rollouts of these steps' files in at most `budget` bytes of page; `solved_at` is the run's.
 
     Where not all fit, about the same share of the steps and of each step's questions is left out: the steps evenly over
     the run, the questions evenly from the unsolved to the solved.
@@ -54,11 +58,11 @@ def sample(files: Mapping[int, Path], budget: int) -> Sample:
     steps: list[Step] = []
     left = budget
     for step in _evenly(list(files)):
-        packed = _pack(step, list(questions(files[step])), of_questions)
-        if len(packed.payload) > left:
+        found = _pack(step, list(questions(files[step])), of_questions, solved_at)
+        if len(found.payload) > left:
             break
-        left -= len(packed.payload)
-        steps.append(packed)
+        left -= len(found.payload)
+        steps.append(found)
     return Sample(sorted(steps, key=lambda each: each.step), len(files))
 
 
@@ -68,8 +72,8 @@ def _needed(files: Mapping[int, Path]) -> float:
     raw = sum(files[step].stat().st_size for step in probes)
     if not raw:
         return 0.0
-    packed = sum(len(_pack(step, list(questions(files[step])), 1.0).payload) for step in probes)
-    return packed / raw * sum(path.stat().st_size for path in files.values())
+    taken = sum(len(_pack(step, list(questions(files[step])), 1.0, SOLVED_AT).payload) for step in probes)
+    return taken / raw * sum(path.stat().st_size for path in files.values())
 
 
 def _evenly(steps: Sequence[int]) -> list[int]:
@@ -79,12 +83,15 @@ def _evenly(steps: Sequence[int]) -> list[int]:
     return [*steps[-1:], *(steps[place] for place in halving if place < len(steps) - 1)]
 
 
-def _pack(step: int, every: Sequence[Question], share: float) -> Step:
+def _pack(step: int, every: Sequence[Question], share: float, solved_at: float) -> Step:
     chosen = _varied(every, ceil(share * len(every)))
-    data = {"step": step, "questions": [_question(question) for question in chosen]}
-    text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
-    packed = base64.b64encode(gzip.compress(text.encode(), compresslevel=6, mtime=0)).decode()
-    return Step(step, packed, len(chosen), len(every))
+    return Step(step, packed(step, [_question(each, solved_at) for each in chosen]), len(chosen), len(every))
+
+
+def packed(step: int, questions: Sequence[Mapping[str, Any]]) -> str:
+    """As text for the page; its script and the questions' keys belong together."""
+    text = json.dumps({"step": step, "questions": questions}, ensure_ascii=True, separators=(",", ":"))
+    return base64.b64encode(gzip.compress(text.encode(), compresslevel=6, mtime=0)).decode()
 
 
 def _varied(every: Sequence[Question], count: int) -> list[Question]:
@@ -93,7 +100,7 @@ def _varied(every: Sequence[Question], count: int) -> list[Question]:
     return [every[index] for index in sorted(by_solved[place] for place in spread(len(every), count))]
 
 
-def _question(question: Question) -> dict[str, Any]:
+def _question(question: Question, solved_at: float) -> dict[str, Any]:
     line = question.lines[0]
     return {
         "id": question.id,
@@ -103,13 +110,14 @@ def _question(question: Question) -> dict[str, Any]:
         "answer": line.answer,
         "gate": asdict(line.gate),
         "rollouts": len(question.rollouts),
-        "lines": [_line(each) for each in question.lines],
+        "solved": question.solved,
+        "lines": [_line(each, solved_at) for each in question.lines],
     }
 
 
-def _line(line: RolloutLine) -> dict[str, Any]:
+def _line(line: RolloutLine, solved_at: float) -> dict[str, Any]:
     """What the page shows; log-probs in hundredths of a nat, and the text once, whole or in pieces."""
-    shown = {name: getattr(line, name) for name in SHOWN}
+    shown = {**{name: getattr(line, name) for name in SHOWN}, "right": line.reward >= least_solved(solved_at)}
     if line.pieces is None or line.logprobs is None or len(line.pieces) != len(line.logprobs):
         return {**shown, "text": line.completion}
     return {**shown, "pieces": line.pieces, "logprobs": [round(100 * value) for value in line.logprobs]}

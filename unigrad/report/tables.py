@@ -133,15 +133,17 @@ def _accuracies(title: str, series: Mapping[str, Series], what: str) -> Table:
         ]
         for label, (found, difference) in compared.items()
     ]
+    hints = [series[label].settings for label in compared]
     # Before training all methods of a seed are the same policy, whichever run measured it.
     before = {
         run.seed: run.evaluations[0] for each in series.values() for run in each.runs.values() if 0 in run.evaluations
     }
     if before:
+        hints.insert(0, "")
         rows.insert(0, ["before training", *map(percent, accuracies(list(before.values())).cells(levels)), "", "0"])
         best = frozenset((row + 1, column) for row, column in best)
     headings = [what, "all", *(f"level {level}" for level in levels), f"vs {reference}", "steps"]
-    return Table(title, headings, rows, _note(finals, reference), best)
+    return Table(title, headings, rows, _note(finals, reference), best, tuple(hints))
 
 
 def _best(rows: Sequence[Sequence[Interval | None]]) -> list[tuple[int, int]]:

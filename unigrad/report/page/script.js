@@ -27,12 +27,10 @@
   }
 
   const isRollout = (line) => line.sample !== null;
-  const solved = (question) => question.lines.filter((line) => isRollout(line) && line.reward >= 1).length;
 
   function outcome(question) {
     if (!question.rollouts) return "unsampled";
-    const count = solved(question);
-    return count === 0 ? "none" : count === question.rollouts ? "all" : "some";
+    return question.solved === 0 ? "none" : question.solved === question.rollouts ? "all" : "some";
   }
 
   function trainedOn(question) {
@@ -50,7 +48,7 @@
 
   function matches(question) {
     const needle = state.find.toLowerCase();
-    const hay = () => [question.id, question.prompt, question.answer, ...question.lines.map(textOf)];
+    const hay = () => [question.id, question.prompt, question.answer ?? "", ...question.lines.map(textOf)];
     return (!state.outcome || outcome(question) === state.outcome)
       && (!state.trained || trainedOn(question).includes(state.trained))
       && (!state.verdict || question.lines.some((line) => line.verdict === state.verdict))
@@ -80,15 +78,15 @@
   }
 
   function card(question, line) {
-    const right = line.reward >= 1;
+    const sampled = question.gate ? "rollout" : "completion";
+    const gold = question.answer === null ? "" : `, gold ${question.answer}`;
     const facts = [
-      element("strong", { textContent: isRollout(line) ? `rollout ${line.sample + 1}` : "demonstration" }),
-      element("span", { className: right ? "verdict right" : "verdict", textContent: `${right ? "✓" : "✗"} ${line.verdict}` }),
-      `answer ${line.extracted ?? "none found"}, gold ${question.answer}`,
-      `reward ${number(line.reward)}`,
+      element("strong", { textContent: isRollout(line) ? `${sampled} ${line.sample + 1}` : "demonstration" }),
+      element("span", { className: line.right ? "verdict right" : "verdict", textContent: `${line.right ? "✓" : "✗"} ${line.verdict}` }),
+      `answer ${line.extracted ?? "none found"}${gold}`,
       `${line.tokens} tokens${line.truncated ? ", cut off by the length limit" : ""}`,
-      line.trained ? "trained" : "not trained",
     ];
+    if (question.gate) facts.push(`reward ${number(+line.reward.toPrecision(4))}`, line.trained ? "trained" : "not trained");
     if (line.logprobs?.length) {
       const mean = line.logprobs.reduce((sum, each) => sum + each, 0) / line.logprobs.length / 100;
       facts.push(`mean log p ${number(mean.toFixed(2))}`);
@@ -98,19 +96,34 @@
     return element("article", { className: "card" }, header, text);
   }
 
-  function showQuestion(question) {
-    const gate = question.gate;
-    const sampled = question.rollouts
-      ? `${gate.solved} of ${question.rollouts} rollouts solved: α = ${gate.alpha} (rollouts), β = ${gate.beta} (demonstration)`
+  function saidOf(question) {
+    const { gate, rollouts, solved, lines } = question;
+    const gold = question.answer === null ? "" : ` Gold answer: ${question.answer}`;
+    if (!gate) {
+      const part = lines.length < rollouts ? ` ${lines.length} of them are in this page.` : "";
+      return `${solved} of ${rollouts} completions are right.${part}${gold}`;
+    }
+    const sampled = rollouts
+      ? `${solved} of ${rollouts} rollouts solved: α = ${gate.alpha} (rollouts), β = ${gate.beta} (demonstration)`
       : `nothing was sampled: α = ${gate.alpha}, β = ${gate.beta}`;
     const back = gate.fell_back ? "; it has no demonstration, so the gate fell back" : "";
+    return `Gate: ${sampled}${back}. Trained on ${trainedOn(question)}.${gold}`;
+  }
+
+  function showQuestion(question) {
     const level = question.level === null ? "" : `, level ${question.level}`;
     $("detail").replaceChildren(
       element("h3", { textContent: `Question ${question.id}${level}` }),
-      element("div", { className: "text card", textContent: question.prompt }),
-      element("p", { className: "said", id: "gate", textContent: `Gate: ${sampled}${back}. Trained on ${trainedOn(question)}. Gold answer: ${question.answer}` }),
+      ...(question.prompt ? [element("div", { className: "text card", textContent: question.prompt })] : []),
+      element("p", { className: "said", id: "gate", textContent: saidOf(question) }),
       ...question.lines.map((line) => card(question, line)),
     );
+  }
+
+  function listed(question) {
+    const level = question.level === null ? "" : `level ${question.level}, `;
+    const count = question.rollouts ? `${question.solved}/${question.rollouts} solved` : "not sampled";
+    return `${level}${count}${question.gate ? `, trained on ${trainedOn(question)}` : ""}`;
   }
 
   function fill(select, options, chosen) {
@@ -124,17 +137,26 @@
   async function show() {
     const mine = ++turn;
     const run = meta.runs[state.run] ? state.run : 0;
-    const { steps, of } = meta.runs[run];
+    const { name, settings, steps, of, what } = meta.runs[run];
     const wanted = state.step ?? steps[0].step;
     const step = nearest(steps, wanted);
     Object.assign(state, { run, step: step.step });
+    const isEvaluation = what === "benchmark";
+    const titled = step.title || `step ${step.step}`;
+    if (isEvaluation) state.trained = "";
     $("run").value = String(run);
-    fill($("step"), steps.map((each) => [each.step, each.step]), step.step);
-    for (const name of filters) if (name !== "verdict") $(name).value = state[name];
+    $("run").title = settings;
+    for (const each of document.querySelectorAll(".of-run")) each.hidden = isEvaluation;
+    $("what").textContent = what;
+    $("before").textContent = `← ${what}`;
+    $("after").textContent = `${what} →`;
+    $("place").textContent = `${name}, ${titled}: `;
+    fill($("step"), steps.map((each) => [each.step, each.title || each.step]), step.step);
+    for (const each of filters) if (each !== "verdict") $(each).value = state[each];
     const parts = [];
-    if (wanted !== step.step) parts.push(`Step ${wanted} is not in this page; this is the nearest, ${step.step}.`);
-    if (steps.length < of) parts.push(`${steps.length} of the run's ${of} steps are in this page.`);
-    if (step.questions < step.of) parts.push(`${step.questions} of this step's ${step.of} questions are in it.`);
+    if (wanted !== step.step && !isEvaluation) parts.push(`Step ${wanted} is not in this page; this is the nearest, ${step.step}.`);
+    if (steps.length < of) parts.push(`${steps.length} of the ${of} ${what}s are in this page.`);
+    if (step.questions < step.of) parts.push(`${step.questions} of this ${what}'s ${step.of} questions are in it.`);
     $("left-out").textContent = parts.join(" ");
     let data;
     try {
@@ -154,10 +176,7 @@
     state.id = "";
     if (current) state.question = current[1];
     $("list").replaceChildren(...shown.map(([question, each]) => {
-      const level = question.level === null ? "" : `level ${question.level}, `;
-      const count = question.rollouts ? `${solved(question)}/${question.rollouts} solved` : "not sampled";
-      const button = element("button", { type: "button" }, titleOf(question),
-        element("small", { textContent: `${level}${count}, trained on ${trainedOn(question)}` }));
+      const button = element("button", { type: "button" }, titleOf(question), element("small", { textContent: listed(question) }));
       button.setAttribute("aria-current", String(current[1] === each));
       button.addEventListener("click", () => go({ question: each }));
       return element("li", {}, button);

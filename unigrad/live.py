@@ -1,14 +1,15 @@
-"""What every long command shows: a live bar on a terminal, plain lines elsewhere, time as a clock; and tables."""
+"""What every long command shows: a live bar on a terminal, in a notebook one line that is replaced, else plain lines;
+tables; and time as a clock."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import signal
 import sys
 import time
 from collections.abc import Iterable
+from importlib import import_module
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,6 +20,8 @@ from rich.table import Table
 
 QUIET_SECONDS = 60
 """After which a log says how far the step in flight is."""
+REDRAW_SECONDS = 0.25
+"""Between two states of a notebook's line, each of which is a message to the browser."""
 PLAIN_WIDTH = 180
 """Columns of a table that goes to a file or a pipe, where no terminal's edge would fold it."""
 
@@ -70,7 +73,8 @@ class LiveDisplay:
         self._done = done
         self._said = time.monotonic()
         self._bar: Progress | None = None
-        if _can_redraw(console):
+        self._cell: _CellLine | None = None
+        if console.is_terminal:
             columns = (TextColumn(name), MofNCompleteColumn(), BarColumn(), *more_columns)
             self._bar = Progress(*columns, TextColumn("{task.fields[facts]}"), console=console)
             self._task = self._bar.add_task(name, total=total, completed=done, facts="")
@@ -78,6 +82,8 @@ class LiveDisplay:
     def __enter__(self) -> Self:
         if self._bar:
             self._bar.start()
+        elif self._console.is_jupyter:
+            self._cell = _CellLine()
         return self
 
     def __exit__(
@@ -94,20 +100,35 @@ class LiveDisplay:
         self._done = done
         if self._bar:
             self._bar.update(self._task, completed=done, facts=facts)
+        elif self._cell:
+            self._cell.show(self._line(facts))
         else:
-            self.say(f"{self._name} {done}/{self._total}  {facts}")
+            self.say(self._line(facts))
 
     def within(self, facts: str) -> None:
         """How far the next one is: at once on the bar, elsewhere a line where none was said for a while."""
         if self._bar:
             self._bar.update(self._task, facts=facts)
+        elif self._cell:
+            if time.monotonic() - self._cell.shown > REDRAW_SECONDS:
+                self._cell.show(self._line(facts))
         elif time.monotonic() - self._said > QUIET_SECONDS:
-            self.say(f"{self._name} {self._done}/{self._total}  {facts}")
+            self.say(self._line(facts))
+
+    def _line(self, facts: str) -> str:
+        return f"{self._name} {self._done}/{self._total}  {facts}"
 
 
-def _can_redraw(console: Console) -> bool:
-    """Whether what was shown can be replaced: on a terminal, and in a notebook that has widgets."""
-    return console.is_terminal or (console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None)
+class _CellLine:
+    """A line below a notebook's cell, which is replaced: it needs no widgets, and a saved notebook keeps it."""
+
+    def __init__(self) -> None:
+        self.shown = 0.0
+        self._handle = import_module("IPython.display").display({"text/plain": ""}, raw=True, display_id=True)
+
+    def show(self, text: str) -> None:
+        self.shown = time.monotonic()
+        self._handle.update({"text/plain": text}, raw=True)
 
 
 def clock(seconds: float) -> str:

@@ -97,6 +97,33 @@ def test_a_chat_without_an_assistant_is_no_demonstration(write: Write) -> None:
     assert problem.solution is None
 
 
+@pytest.mark.parametrize(
+    ("given", "answer", "solution"),
+    [
+        ({"solution": "$\\frac{1}{2}$"}, "$\\frac{1}{2}$", None),
+        ({"solution": " 1,204 "}, "1,204", None),
+        ({"solution": "\\(x+1\\)", "completion": "It is x+1."}, "\\(x+1\\)", "It is x+1."),
+        ({"solution": "One and one: \\boxed{2}"}, "2", "One and one: \\boxed{2}"),
+        ({"solution": "$2$", "answer": "2"}, "2", "$2$"),
+    ],
+)
+def test_a_solution_that_is_the_answer_as_trl_has_it(
+    write: Write, given: dict[str, Any], answer: str, solution: str | None
+) -> None:
+    (problem,) = load_problems(write({"prompt": [{"role": "user", "content": "1+1?"}], **given}))
+    assert (problem.answer, problem.solution) == (answer, solution)
+    # A reward function that asks for it by its name gets it.
+    assert solution is not None or problem.columns["solution"] == given["solution"]
+
+
+def test_a_solution_that_is_named_the_answer_is_no_demonstration(write: Write) -> None:
+    source = write({"problem": "1+1?", "solution": "x = 2", "completion": "Two."})
+    with pytest.raises(ValueError, match=r"the answer itself, give --data\.columns\.answer its name$"):
+        load_problems(source)
+    (problem,) = load_problems(source, columns={"answer": "solution"})
+    assert (problem.answer, problem.solution) == ("x = 2", "Two.")
+
+
 def test_gsm8k_as_the_hub_has_it(write: Write) -> None:
     worked = "She has 600*2=<<600*2=1200>>1200 eggs.\nAnd 34 more: <<1200+34=1234>>1234.\n#### 1,234"
     (problem,) = load_problems(write({"question": "How many eggs?", "answer": worked}))

@@ -43,6 +43,7 @@ seconds."""
 _ABSENT = object()
 _CALCULATOR_ANNOTATION = re.compile(r"<<[^<>]*>>")
 _NUMBER_WITH_COMMAS = re.compile(r"-?\$?\d[\d,]*(\.\d+)?")
+_BARE_ANSWER = re.compile(r"\$[^$=]+\$|\\\([^=]+?\\\)|-?\$?\d[\d,./]*%?")
 _LEVEL = re.compile(r"(?:[A-Za-z]+[\s:_-]*)?(?P<level>\d+)(?:\.0+)?")
 
 
@@ -65,7 +66,8 @@ def load_problems(
       message that follows. Alpaca's `instruction` and `input` are one problem.
     - An answer in GSM8K's form (steps, then `#### 1,234`) gives the answer 1234 and, where no column holds a
       demonstration, the steps without `<<...>>` as one that ends in `The final answer is \\boxed{1234}.` Without an
-      answer, that of the solution's last box is taken (MATH).
+      answer, that of the solution's last box is taken (MATH), or a solution that is nothing but a formula or a number
+      is the answer, and no demonstration (TRL).
     - A level is a whole number, alone or behind a word ("Level 3"). Any other value found by convention is no level.
     - Options in columns of their own are written beneath the problem. `kind` is "choice" where the answer is the label
       of an option that the problem shows, unless a column says it.
@@ -202,7 +204,11 @@ def _problem(row: Row, candidates: Mapping[str, tuple[str, ...]], named: Mapping
     if names["problem"] == "instruction" and isinstance(more := row.columns.get("input"), str) and more.strip():
         problem = f"{problem}\n\n{more.strip()}"
 
-    demonstrated, solution = _demonstration(row, candidates["solution"], wrong)
+    if (own := _answer_beside(row, candidates, named)) is not None:
+        names |= {"answer": own, "solution": None}
+        given["answer"] = _value(row, own)
+    columns = tuple(column for column in candidates["solution"] if column != own)
+    demonstrated, solution = _demonstration(row, columns, wrong)
     answer, worked = _answer(row, given["answer"], names["answer"], candidates["answer"], solution, wrong)
     if solution is None and worked is None and isinstance(verls := _value(row, "extra_info.answer"), str):
         _, worked = _split_worked_answer(verls.strip())  # GSM8K as verl prepares it
@@ -260,6 +266,21 @@ def _demonstration(row: Row, columns: Sequence[str], wrong: _Wrong) -> tuple[str
     return None, None
 
 
+def _answer_beside(row: Row, candidates: Mapping[str, tuple[str, ...]], named: Mapping[str, str | None]) -> str | None:
+    """The column that would be the demonstration and is the answer: one that was named as that and has no box in it,
+    or, without a column for the answer, one that holds a formula or a number and nothing else (TRL's `solution`)."""
+    if "solution" in named:
+        return None
+    for column in candidates["solution"]:
+        text = _value(row, column)
+        if isinstance(text, str) and text.strip():
+            if named.get("answer") == column and last_boxed(text) is None and "####" not in text:
+                return column
+            if not candidates["answer"]:
+                return column if _BARE_ANSWER.fullmatch(text.strip()) else None
+    return None
+
+
 def _answer(
     row: Row, given: Any, name: str | None, columns: Sequence[str], solution: str | None, wrong: _Wrong
 ) -> tuple[str, str | None]:
@@ -278,7 +299,8 @@ def _answer(
             return boxed, None
         missing = f"column {name!r} is empty" if name else "there is no column for the answer"
         raise ValueError(
-            f"{row.where}: {missing}, and the solution holds no \\boxed{{…}}; {_nearest_column('answer', row)}"
+            f"{row.where}: {missing}, and the solution holds no \\boxed{{…}}; {_nearest_column('answer', row)}; "
+            "where the solution is the answer itself, give --data.columns.answer its name"
         )
     if name is not None:
         raise wrong("answer", "an answer: it is empty" if isinstance(given, str) else "text or a finite number")

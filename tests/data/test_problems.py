@@ -122,6 +122,8 @@ def test_a_solution_that_is_named_the_answer_is_no_demonstration(write: Write) -
         load_problems(source)
     (problem,) = load_problems(source, columns={"answer": "solution"})
     assert (problem.answer, problem.solution) == ("x = 2", "Two.")
+    source = write({"problem": "1+1?", "solution": "$2$"}, {"problem": "2+1?", "completion": "\\boxed{3}"})
+    assert [(each.answer, each.solution) for each in load_problems(source)] == [("$2$", None), ("3", "\\boxed{3}")]
 
 
 def test_gsm8k_as_the_hub_has_it(write: Write) -> None:

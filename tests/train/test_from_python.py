@@ -168,6 +168,8 @@ def test_what_a_reward_raises_comes_through_as_it_is(folder: Path) -> None:
         ({"recipe": "tiny-htp"}, "did you mean"),
         ({"train.max_step": 3}, "did you mean 'train.max_steps'"),
         ({"train.max_steps": "many"}, "train.max_steps"),
+        ({"trian": ROWS}, "unknown argument 'trian'; did you mean 'train'"),
+        ({"max_steps": 3}, "did you mean 'train.max_steps'"),
         ({"train.max_steps": object()}, "train.max_steps: Object of type object"),
         ({"train": [1, 2]}, r"train\[0\]: a row is a mapping"),
         ({"train": [{"problem": "1+1?", "answer": object()}]}, r"train\[0\]: a value of type object"),

@@ -45,6 +45,7 @@ def test_a_function_of_the_current_folder(module: str, separator: str) -> None:
     ("path", "message"),
     [
         ("length", "expected 'package.module.function'"),
+        ("verfy", "expected 'package.module.function' or 'file.py:function', or 'verify'"),
         ("", "expected 'package.module.function'"),
         (".length", "expected 'package.module.function'"),
         ("no_such_module.f", "No module named 'no_such_module'"),

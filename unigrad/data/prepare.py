@@ -135,7 +135,7 @@ def prepare_problems(
     if not kept:
         lengths = [len(each.prompt_ids) for each in rendered]
         seen = f"the prompts have {min(lengths)} to {max(lengths)}" if lengths else "there were no problems at all"
-        raise ValueError(f"no problem is left within a max_prompt_length of {max_prompt_length} tokens: {seen}")
+        raise ValueError(f"no problem is left within a data.max_prompt_length of {max_prompt_length} tokens: {seen}")
     limit = max_demonstration_length
     solutions = {} if limit is None else _solutions(kept, turn or turn_of(template, tokenizer), tokenizer)
     short = {position: each for position, each in solutions.items() if len(each[1]) <= (limit or 0)}

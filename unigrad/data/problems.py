@@ -267,18 +267,21 @@ def _demonstration(row: Row, columns: Sequence[str], wrong: _Wrong) -> tuple[str
 
 
 def _answer_beside(row: Row, candidates: Mapping[str, tuple[str, ...]], named: Mapping[str, str | None]) -> str | None:
-    """The column that would be the demonstration and is the answer: one that was named as that and has no box in it,
-    or, without a column for the answer, one that holds a formula or a number and nothing else (TRL's `solution`)."""
+    """The column that would be the demonstration and is the answer: without a column for the answer one that holds a
+    formula or a number and nothing else (TRL's `solution`), or one that was named as that, has no box in it, and is not
+    all that there is to show."""
     if "solution" in named:
         return None
-    for column in candidates["solution"]:
-        text = _value(row, column)
-        if isinstance(text, str) and text.strip():
-            if named.get("answer") == column and last_boxed(text) is None and "####" not in text:
-                return column
-            if not candidates["answer"]:
-                return column if _BARE_ANSWER.fullmatch(text.strip()) else None
-    return None
+    values = {column: _value(row, column) for column in candidates["solution"]}
+    full = [column for column, value in values.items() if value is not _ABSENT and not _is_empty(value)]
+    text = values[full[0]] if full else None
+    if not isinstance(text, str):
+        return None
+    is_bare = _BARE_ANSWER.fullmatch(text.strip()) is not None
+    if named.get("answer") == full[0]:
+        is_said = last_boxed(text) is not None or "####" in text
+        return full[0] if is_bare or (len(full) > 1 and not is_said) else None
+    return full[0] if is_bare and not candidates["answer"] else None
 
 
 def _answer(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from unigrad.config import Config, SourceConfig
 from unigrad.config.texts import as_texts
 from unigrad.data.given import write_rows
-from unigrad.errors import ConfigError, UserCodeError
+from unigrad.errors import ConfigError, UserCodeError, nearest
 from unigrad.files import check_folder
 from unigrad.live import LiveConsole
 from unigrad.runs.folder import initial_model, is_started, problems_file
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from unigrad.train.handle import Run
 
+ARGUMENTS = ("train", "eval", "reward", "model", "tokenizer", "output_dir", "resume")
 Problems = str | Path | Iterable[Any]
 Reward = str | RewardFunction
 
@@ -53,6 +54,10 @@ def train(
     unigrad.errors.RewardError for what ends the run later, with a note that says how to go on; and what a reward
     function of yours raises, as it is. Ctrl-C ends the run after the step in flight, saved; a second one at once.
     """
+    for key in options:
+        # Keys of the configuration have a dot in them.
+        if "." not in key and (near := nearest(key, ARGUMENTS, cutoff=0.7)):
+            raise ConfigError(f"unknown argument {key!r}; did you mean {near!r}?")
     if resume is not None and (given := _given(train=train, eval=eval, model=model)):
         raise ConfigError(f"resume = {str(resume)!r} takes {given[0]} from the run; leave it out")
     if reward is not None:

@@ -66,7 +66,8 @@ def load_reward_function(path: str) -> RewardFunction:
     else:
         module_name, _, name = path.replace(":", ".").rpartition(".")
         if not module_name or not name:
-            raise ValueError(f"{what}: expected 'package.module.function' or 'file.py:function'")
+            meant = f", or {VERIFIER!r}" if nearest(path, [VERIFIER], cutoff=0.6) else ""
+            raise ValueError(f"{what}: expected 'package.module.function' or 'file.py:function'{meant}")
         place, module = f"module {module_name!r}", import_module(module_name, what)
     if not hasattr(module, name):
         functions = [key for key, value in vars(module).items() if callable(value)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,19 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from unigrad.cli import main
 from unigrad.config import load_config
-from unigrad.data.tiny import MODEL_PATH
+from unigrad.data.tiny import MODEL_PATH, tiny_problems
 from unigrad.errors import ConfigError
 from unigrad.evaluate.own_run import as_trained
 from unigrad.evaluate.protocol import AUTO, Protocol
+from unigrad.runs.metrics import RunMetrics
+from unigrad.seeds import held_out_seed
 
 OWN = "Q: {problem}\n"
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+PROTOCOL = [each.name for each in fields(Protocol)]
 BOX = "Please reason step by step, and put your final answer within \\boxed{}."
 
 
@@ -54,6 +58,21 @@ def make_chat_model(folder: Path, chat_template: str) -> Path:
     return folder
 
 
+def as_its_run_has_it(**given: Any) -> Protocol:
+    """What `make_run` makes: the recipe's evaluations, and its seed as a run's evaluations have it."""
+    own = {
+        "prompt_template": OWN,
+        "stop": ("1", "ab"),
+        "no_box": "last_number",
+        "engine": "auto",
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "max_completion_length": 80,
+        "seed": held_out_seed(0),
+    }
+    return Protocol(**{**own, **given})
+
+
 def evaluate(model: object, *options: object, code: int = 0) -> None:
     fixed = ("--suite", "sums.jsonl", "--out", "out", "--max-completion-length", "24")
     assert main(["evaluate", str(model), *fixed, *map(str, options)]) == code
@@ -76,9 +95,12 @@ def test_where_a_model_comes_from_a_run(here: Path, where: str, monkeypatch: pyt
         shutil.move(run / "checkpoint-2", here / "moved")
         run = here
     said, line = as_trained(Protocol(seed=3), str(run / where))
-    assert said == Protocol(seed=3, prompt_template=OWN, stop=("1", "ab"), no_box="last_number", engine="auto")
+    assert said == as_its_run_has_it(seed=3)
     assert line is not None
-    assert line.endswith(r"config.yaml has it: prompt template 'Q: {problem}\n', stop '1', 'ab'")
+    assert line.endswith(
+        r"config.yaml has it: prompt template 'Q: {problem}\n', stop '1', 'ab', "
+        "temperature 1, top-p 1, at most 80 tokens"
+    )
     monkeypatch.chdir(run / where)
     assert as_trained(Protocol(seed=3), ".") == (said, line)
 
@@ -100,13 +122,18 @@ def test_where_it_comes_from_none(here: Path, model: str) -> None:
 def test_what_is_given_wins(here: Path) -> None:
     model = str(make_run(here / "run") / "final")
     given = Protocol(prompt_template="boxed")
-    assert as_trained(given, model)[0] == Protocol(
-        prompt_template="boxed", stop=("1", "ab"), no_box="last_number", engine="auto"
-    )
+    assert as_trained(given, model)[0] == as_its_run_has_it(prompt_template="boxed")
     given = Protocol(stop=("z",))
-    assert as_trained(given, model)[0] == Protocol(
-        prompt_template=OWN, stop=("z",), no_box="last_number", engine="auto"
-    )
+    assert as_trained(given, model)[0] == as_its_run_has_it(stop=("z",))
+    for given in (
+        Protocol(temperature=0.0),
+        Protocol(seed=0),
+        Protocol(max_completion_length=8192),
+        Protocol(top_p=0.5),
+    ):
+        assert as_trained(given, model)[0] == as_its_run_has_it(
+            **{name: value for name in PROTOCOL if (value := getattr(given, name)) != getattr(Protocol(), name)}
+        )
     given = Protocol(prompt_template="boxed", stop=("z",), no_box="wrong", engine="torch")
     (here / "run" / "config.yaml").write_text("neither is read: [")
     assert as_trained(given, model) == (given, None)
@@ -220,3 +247,41 @@ def test_prompts_that_the_model_does_not_embed_are_refused(here: Path, capsys: p
         "unigrad: error: sums: the prompt of problem sums.jsonl:1 holds the token '<think>' (id 101)"
     )
     assert error.count("\n") == 1
+
+
+def test_an_evaluation_says_the_number_that_its_run_says(here: Path) -> None:
+    problems = [{"problem": each.problem, "answer": each.answer} for each in tiny_problems("eval", 20, 5)]
+    Path("own.jsonl").write_text("".join(json.dumps(each) + "\n" for each in problems))
+    keys = {
+        "train.max_steps": 1, "train.questions_per_step": 2, "rollout.num_generations": 2, "data.eval": "own.jsonl",
+        "eval.num_generations": 5, "eval.temperature": 0.9, "eval.top_p": 0.8, "eval.max_completion_length": 40,
+        "train.seed": 3, "output_dir": "run",
+    }  # fmt: skip
+    assert main(["train", "tiny-hpt", *(f"--{key}={value}" for key, value in keys.items())]) == 0
+    said = RunMetrics(Path("run")).accuracy
+    assert 0 < said < 1
+    for number, (given, is_the_same) in enumerate({"": True, "--seed=1": False, "--samples=1": False}.items()):
+        out = f"out-{number}"
+        # A file has no k of its own, and so its run's; that of the benchmark is GSM8K's.
+        arguments = ["run/final", "--suite", "own.jsonl,gsm8k", "--data", ".", "--out", out, *filter(None, [given])]
+        shutil.copy("own.jsonl", "gsm8k.jsonl")
+        assert main(["evaluate", *arguments]) == 0
+        found = json.loads(Path(out, "results.json").read_text())["benchmarks"]
+        assert (found["own"]["accuracy"] == pytest.approx(said, abs=1e-12)) is is_the_same
+        assert {count["n"] for count in found["gsm8k"]["counts"].values()} == {1}
+    # Where its run is gone, what was drawn is verified again as it was drawn.
+    shutil.rmtree("run")
+    assert (
+        main(["evaluate", "run/final", "--suite", "own.jsonl,gsm8k", "--data", ".", "--out", "out-0", "--rescore"]) == 0
+    )
+
+
+def test_a_runs_own_length_ends_at_the_models_positions(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = make_run(here / "run", stop="[]") / "final"
+    length = json.loads((MODEL_PATH / "config.json").read_text())["max_position_embeddings"]
+    config = load_config("tiny-hpt", {"rollout.max_completion_length": str(length)})
+    (here / "run" / "config.yaml").write_text(config.dump())
+    assert main(["evaluate", str(model), "--suite", "sums.jsonl", "--limit", "2", "--out", "own"]) == 0
+    assert protocol_of("own")["max_completion_length"] == length
+    assert main(["evaluate", str(model), "--suite", "sums.jsonl", "--max-completion-length", str(length)]) == 2
+    assert f"--max-completion-length {length}: the model takes {length} positions" in capsys.readouterr().err

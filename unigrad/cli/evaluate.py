@@ -22,6 +22,14 @@ OPEN = {
     "rollout.stop": "those of the run that MODEL lies in; else none",
     "verify.no_box": "as the run that MODEL lies in has it; else last_number",
     "rollout.engine": "that of the run that MODEL lies in; else auto",
+    "eval.temperature": "that of the run that MODEL lies in; else 0.6",
+    "eval.top_p": "that of the run that MODEL lies in; else 0.95",
+    "eval.max_completion_length": "that of the held-out problems of the run that MODEL lies in; else 8192 or what the "
+    "model's positions leave",
+    "eval.num_generations": "a benchmark's own k; of one that has none, and of a file, as the run that MODEL lies in "
+    "has it, else 1",
+    "eval.seed": "that of the held-out problems of the run that MODEL lies in; else 0",
+    "model.dtype": "as the run that MODEL lies in has it; else auto",
 }
 """Keys with another default than the configuration's."""
 LISTS = {"rollout.stop"}
@@ -33,7 +41,7 @@ def run(arguments: list[str]) -> int:
     options = vars(parser().read(arguments, "one MODEL is evaluated, on --suite A,B"))
     model, suite, rescore = (options.pop(name) for name in ("model", "suite", "rescore"))
     del options["plugins"]  # loaded before
-    out, data, against = (options.pop(name) for name in ("out", "data", "against"))
+    out, data, against, passes = (options.pop(name) for name in ("out", "data", "against", "passes"))
     protocol = read_protocol(options)
 
     from unigrad.versions import warn_of_untested
@@ -41,7 +49,7 @@ def run(arguments: list[str]) -> int:
     warn_of_untested()
     from unigrad.evaluate.evaluation import evaluate
 
-    return evaluate(model, suite, protocol, out=out, data=data, rescore=rescore, against=against)
+    return evaluate(model, suite, protocol, out=out, data=data, rescore=rescore, against=against, passes=passes)
 
 
 def read_protocol(options: Mapping[str, Sequence[tuple[str, str]]]) -> Protocol:
@@ -106,6 +114,12 @@ def parser() -> Parser:
         type=given_path,
         help="then compare, problem by problem, with a finished evaluation (Table 4)",
     )
+    add(
+        "--passes",
+        metavar="FILE.jsonl",
+        type=given_path,
+        help="then write the problems there, each with its pass_rate, for data.min_pass_rate and data.max_pass_rate",
+    )
     add("--rescore", action="store_true", help="verify the saved completions again, without the model")
     add(plugins.OPTION, metavar="MODULE[,...]", help=plugins.HELP)
     add_protocol(parser)
@@ -127,7 +141,9 @@ def add_protocol(parser: Parser, without: Collection[str] = ()) -> None:
 def _epilog() -> str:
     lines = ["suites:", *(f"  {name:<14}{', '.join(benchmarks)}" for name, benchmarks in SUITES.items())]
     lines += ["", "benchmarks:"]
-    lines += [f"  {each.name:<14}{each.title}, avg@{each.samples}" for each in BENCHMARKS.values()]
+    lines += [
+        f"  {each.name:<14}{each.title}, avg@{each.samples or 'k of its run, else 1'}" for each in BENCHMARKS.values()
+    ]
     lines += ["", *template_lines(), ""]
     written = "settings.json; completions/NAME.jsonl, every completion with its verdict; results.json."
     return "\n".join([*lines, f"Written to --out: {written}"])

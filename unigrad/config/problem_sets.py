@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -11,6 +11,9 @@ from unigrad.config.section import Given, NonNegative, Positive, Section
 
 EMBEDDED = "tiny"
 """What the embedded problem set is called."""
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class ColumnsConfig(Section):
@@ -95,8 +98,15 @@ class DataConfig(Section):
     """Train on so many problems of each level (in a mix of each set); null: on all of them"""
     level_seed: NonNegative = 0
     """Seed of the choice for problems_per_level"""
+    min_pass_rate: Share | None = None
+    """Train only on problems that are solved at least so often, as their column of pass rates says (`unigrad evaluate
+    MODEL --suite FILE --samples 8 --passes NEW` writes it); null: on all"""
+    max_pass_rate: Share | None = None
+    """Train only on problems that are solved at most so often, as that column says; null: on all"""
+    pass_rate_column: str | None = None
+    """Column of the pass rates, shares between 0 and 1; null: pass_rate, solve_rate, …"""
     max_train_problems: Positive | None = None
-    """Use only the first so many training problems, of those that the levels leave; null: all"""
+    """Use only the first so many training problems, of those that levels and pass rates leave; null: all"""
     max_eval_problems: Positive | None = None
     """Evaluate on only the first so many held-out problems, or of each benchmark; null: all"""
 
@@ -147,6 +157,15 @@ class DataConfig(Section):
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"two sets are called {twice[0]!r}; name them: {{NAME: PATH, NAME: PATH}}")
         return value
+
+    @model_validator(mode="after")
+    def _pass_rates(self) -> Self:
+        least, most = self.min_pass_rate, self.max_pass_rate
+        if least is not None and most is not None and least > most:
+            raise ValueError(f"min_pass_rate ({least:g}) is above max_pass_rate ({most:g})")
+        if self.pass_rate_column is not None and least is None and most is None:
+            raise ValueError("pass_rate_column is of min_pass_rate and max_pass_rate, and neither is set")
+        return self
 
     @property
     def held_out_sets(self) -> tuple[HeldOutConfig, ...]:

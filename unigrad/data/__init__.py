@@ -4,6 +4,7 @@ from unigrad.data.columns import columns_line
 from unigrad.data.demonstrations import encode_demonstration
 from unigrad.data.levels import of_levels
 from unigrad.data.order import Share, epoch_order, mixed_epoch, questions_at_step, share
+from unigrad.data.pass_rates import of_pass_rates
 from unigrad.data.prepare import (
     PreparationReport,
     Prepared,
@@ -43,6 +44,7 @@ __all__ = [
     "load_problems",
     "mixed_epoch",
     "of_levels",
+    "of_pass_rates",
     "prepare_problems",
     "prompt_template",
     "prompted",

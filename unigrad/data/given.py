@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from unigrad.errors import ConfigError
 from unigrad.files import replacing
 from unigrad.types import Problem
+
+_FIELDS = ("id", "problem", "answer", "solution", "source", "level", "kind")
 
 
 def write_rows(rows: Iterable[Any], path: Path, what: str) -> None:
@@ -36,8 +37,10 @@ def _rows(rows: Any) -> Iterator[Any]:
 
 def _columns(row: Any) -> dict[str, Any]:
     if isinstance(row, Problem):
-        own = {each.name: getattr(row, each.name) for each in fields(row) if each.name != "columns"}
-        return {**row.columns, **{name: value for name, value in own.items() if value is not None}}
+        own = {name: value for name in _FIELDS if (value := getattr(row, name)) is not None}
+        if row.messages:
+            own["problem"] = [{"role": role, "content": text} for role, text in row.messages]
+        return {**row.columns, **own}
     if isinstance(row, Mapping):
         return dict(row)
     raise TypeError(f"a row is a mapping of columns or a unigrad.types.Problem, not {type(row).__name__}")

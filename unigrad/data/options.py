@@ -126,6 +126,9 @@ def _shuffled(problem: str, columns: Mapping[str, Any]) -> tuple[str, str] | Non
             raise ValueError(
                 f"columns {right_name!r} and {wrong_names[0]!r} hold {len(options)} options, not all different"
             )
+        there = [line.partition(". ")[2] for line in problem.splitlines()[-len(options) :]]
+        if sorted(there) == sorted(options) and problem.endswith(_shown("", there)):
+            return problem, LETTERS[there.index(right)]
         options = in_hash_order(problem, options)
         return _shown(problem, options), LETTERS[options.index(right)]
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,8 @@ from unigrad.evaluate import folder as files
 from unigrad.evaluate.benchmark_problems import BenchmarkProblems, load_benchmark
 from unigrad.evaluate.completions import append, read, written
 from unigrad.evaluate.exclusive import exclusive_solves, shared_benchmarks
-from unigrad.evaluate.own_run import as_trained
+from unigrad.evaluate.own_run import as_trained, own_samples
+from unigrad.evaluate.passes import check_passes, write_passes
 from unigrad.evaluate.progress import Display
 from unigrad.evaluate.protocol import AUTO, LEFT_OPEN, Protocol, differences, fingerprint, model_label
 from unigrad.evaluate.recorder import Recorder
@@ -75,6 +76,7 @@ def evaluate(
     data: Path | None = None,
     rescore: bool = False,
     against: Path | None = None,
+    passes: Path | None = None,
 ) -> int:
     """`measure`, for a command line: what goes wrong after the start is said. Returns the exit code (see `cli.main`).
 
@@ -82,7 +84,7 @@ def evaluate(
     """
     say = LiveConsole(stderr=True)
     try:
-        measure(model, suite, protocol, say, out=out, data=data, rescore=rescore, against=against)
+        measure(model, suite, protocol, say, out=out, data=data, rescore=rescore, against=against, passes=passes)
     except KeyboardInterrupt:
         say.print("stopped; what is complete is kept, and the same command goes on", markup=False, soft_wrap=True)
         return 130
@@ -105,8 +107,11 @@ def measure(
     data: Path | None = None,
     rescore: bool = False,
     against: Path | None = None,
+    passes: Path | None = None,
 ) -> Path:
     """Evaluate `model` on `suite` (names and paths, with commas), and show it. Returns the evaluation's folder.
+
+    passes: a .jsonl file that takes the problems, each with its pass rate, for a run that chooses by it.
 
     Raises ConfigError on anything that is wrong with the input, before a completion is sampled; later OSError,
     FloatingPointError, and MemoryError where a GPU's runs out. What is complete is kept, and the same call goes on.
@@ -116,18 +121,17 @@ def measure(
     if protocol.prompt_template != AUTO:
         _check_template(protocol.prompt_template)
     before = files.read_settings(out)
+    demanded = protocol.max_completion_length
     protocol, line = _completed(protocol, model, before if rescore else None)
-    tasks = _tasks(suites, protocol, data, out)
-    settings = _settings(model, suites, protocol, tasks)
+    tasks = _tasks(suites, partial(_samples, model, protocol, before), protocol.limit, data, out)
+    loaded = {task.benchmark.name: task.loaded for task in tasks}
+    if passes is not None:
+        check_passes(passes, loaded)
     if files.is_finished(out):
         files.read_results(out, SHOWN)
         for task in tasks:
             task.check()
-    if before is not None and (files.has_completions(out) or files.is_finished(out)):
-        _check_same(before, settings, out, rescore)
-        # Rescored completions keep their model; everything else may have moved.
-        own = {key: before[key] for key in ("model", "model_fingerprint", "sampled_with")}
-        settings = {**settings, **own} if rescore else before
+    settings = _begun(before, _settings(model, suites, protocol, tasks), out, rescore)
     if rescore and not files.is_finished(out):
         raise ConfigError(f"--rescore: {out} holds no finished evaluation; leave --rescore out to finish it")
     if against is not None:
@@ -137,7 +141,7 @@ def measure(
             _rescore(tasks, protocol.judged_by, say)
             _finish(out, suites, settings, tasks)
     elif not files.is_finished(out):
-        samplers = _samplers(settings, tasks, protocol, say)
+        samplers = _samplers(settings, tasks, protocol, demanded, say)
         if samplers and line:
             say.print(line, markup=False, soft_wrap=True)
         out.mkdir(parents=True, exist_ok=True)
@@ -147,6 +151,9 @@ def measure(
             _finish(out, suites, settings, tasks)
     _show(out, against)
     say.print(f"written: {out / files.RESULTS_FILE}", markup=False, soft_wrap=True)
+    if passes is not None:
+        write_passes(passes, out, loaded)
+        say.print(f"written: {passes}, for data.train with data.min_pass_rate or data.max_pass_rate", markup=False)
     return out
 
 
@@ -184,15 +191,23 @@ def default_folder(model: str, suite: str) -> Path:
     return Path("evaluations") / "-".join((model_label(model), *names))
 
 
-def _tasks(suites: Sequence[Suite], protocol: Protocol, data: Path | None, out: Path) -> list[Task]:
+def _samples(model: str, protocol: Protocol, before: Mapping[str, Any] | None, benchmark: Benchmark) -> int:
+    """Of each problem. before: the settings of what is there already."""
+    begun = before["benchmarks"].get(benchmark.name, {}).get("samples") if before else None
+    return protocol.samples or begun or benchmark.samples or own_samples(model)
+
+
+def _tasks(
+    suites: Sequence[Suite], samples: Callable[[Benchmark], int], limit: int | None, data: Path | None, out: Path
+) -> list[Task]:
     benchmarks = [benchmark for suite in suites for benchmark in suite.benchmarks]
     if data is not None and data.is_file() and len(benchmarks) > 1:
         raise ConfigError(f"--data {data} is one file, and --suite names {len(benchmarks)} benchmarks; name a folder")
     return [
         Task(
             benchmark,
-            load_benchmark(benchmark, data, protocol.limit),
-            protocol.samples or benchmark.samples,
+            load_benchmark(benchmark, data, limit),
+            samples(benchmark),
             files.completions_file(out, benchmark.name),
         )
         for benchmark in benchmarks
@@ -218,7 +233,10 @@ def _settings(model: str, suites: Sequence[Suite], protocol: Protocol, tasks: Se
     }
 
 
-def _check_same(before: Mapping[str, Any], settings: Mapping[str, Any], out: Path, rescore: bool) -> None:
+def _begun(before: dict[str, Any] | None, settings: dict[str, Any], out: Path, rescore: bool) -> dict[str, Any]:
+    """The settings that hold for what is there and what is to come. Raises ConfigError where they differ."""
+    if before is None or not (files.has_completions(out) or files.is_finished(out)):
+        return settings
     for key, old, new in differences(before, settings):
         if rescore and key.startswith(_NOT_SAMPLED):
             continue
@@ -227,12 +245,18 @@ def _check_same(before: Mapping[str, Any], settings: Mapping[str, Any], out: Pat
             f"{out} holds an evaluation whose {key} was {old!r} and is now {new!r}; "
             f"{help_}give another folder with --out"
         )
+    # Rescored completions keep their model; everything else may have moved.
+    own = {key: before[key] for key in ("model", "model_fingerprint", "sampled_with")}
+    return {**settings, **own} if rescore else before
 
 
 def _samplers(
-    settings: dict[str, Any], tasks: Sequence[Task], protocol: Protocol, say: Console
+    settings: dict[str, Any], tasks: Sequence[Task], protocol: Protocol, demanded: int | None, say: Console
 ) -> list[BenchmarkSampler]:
-    """The model with each task's prompts; none where no completion is missing. Completes `settings`."""
+    """The model with each task's prompts; none where no completion is missing. Completes `settings`.
+
+    demanded: tokens that every prompt must leave for its completion.
+    """
     if all(task.is_complete for task in tasks):
         return []
     # Only now: torch and the model are the slow part.
@@ -250,6 +274,9 @@ def _samplers(
             BenchmarkSampler(policy, engine, protocol, task.benchmark, task.loaded.problems, task.samples)
             for task in tasks
         ]
+        if demanded is not None:
+            for sampler in samplers:
+                sampler.check_room(demanded)
     except (ValueError, OSError) as error:
         raise ConfigError(one_line(error)) from error
     for line in dict.fromkeys(note for sampler in samplers for note in sampler.notes):

@@ -25,14 +25,15 @@ def evaluate(
     data: str | Path | None = None,
     against: str | Path | None = None,
     rescore: bool = False,
+    passes: str | Path | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Measure a model on benchmarks, as `unigrad evaluate MODEL --suite …` does. Returns what results.json holds.
 
     model: a folder, a hub id, a .gguf file, or a `unigrad.Run`, whose trained model it is. suite: names of suites,
     benchmarks and problem files, with commas or as a list; or problems, as `unigrad.train` takes them, which are
-    written beside `out` first. options: keys that `unigrad evaluate --help` lists, as in
-    `**{"eval.num_generations": 8}`. The others are its options.
+    written beside `out` first. passes: a .jsonl file that takes the problems, each with its `pass_rate`. options: keys
+    that `unigrad evaluate --help` lists, as in `**{"eval.num_generations": 8}`. The others are its options.
 
     Raises ConfigError (a ValueError) on anything that is wrong with the input; later OSError, FloatingPointError, or
     MemoryError where a GPU's runs out: what is complete is kept, and the same call goes on.
@@ -61,7 +62,7 @@ def evaluate(
     warn_of_untested()
     done = measure(
         name, str(suite), protocol, LiveConsole(stderr=True),
-        out=folder, data=_path(data), rescore=rescore, against=_path(against),
+        out=folder, data=_path(data), rescore=rescore, against=_path(against), passes=_path(passes),
     )  # fmt: skip
     results: dict[str, Any] = json.loads((done / RESULTS_FILE).read_text(encoding="utf-8"))
     return results

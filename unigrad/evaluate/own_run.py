@@ -1,4 +1,4 @@
-"""The run that a model comes from: what it was prompted with and stopped by. Nothing here imports torch."""
+"""The run that a model comes from: what it was prompted with, stopped by and sampled at. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from unigrad.errors import ConfigError, shortened
 from unigrad.evaluate.protocol import AUTO, MUST_BE_KNOWN, Protocol
 from unigrad.files import is_file, read_text
 from unigrad.runs.folder import CONFIG_FILE, is_saved_model
+from unigrad.seeds import held_out_seed
 
 
 def as_trained(protocol: Protocol, model: str) -> tuple[Protocol, str | None]:
@@ -35,6 +36,11 @@ def as_trained(protocol: Protocol, model: str) -> tuple[Protocol, str | None]:
             "stop": config.rollout.stop,
             "no_box": config.verify.no_box,
             "engine": config.rollout.engine,
+            "temperature": config.eval.temperature,
+            "top_p": config.eval.top_p,
+            "max_completion_length": config.held_out_completion_length,
+            "seed": held_out_seed(config.held_out_seed),
+            "dtype": config.model.dtype,
         }
     )
     stops = f", stop {', '.join(map(repr, completed.stop))}" if completed.stop else ""
@@ -45,7 +51,18 @@ def as_trained(protocol: Protocol, model: str) -> tuple[Protocol, str | None]:
     system = "" if completed.system_prompt is None else f", system prompt {shortened(completed.system_prompt, 60)!r}"
     return completed, (
         f"as {file} has it: prompt template {completed.prompt_template!r}{chat}{kwargs}{system}{stops}{no_box}{engine}"
+        f", temperature {completed.drawn_at:g}, top-p {completed.nucleus:g}, "
+        f"at most {completed.longest_completion} tokens"
     )
+
+
+def own_samples(model: str) -> int:
+    """Of a problem of a set without a k of its own: as many as the run that `model` lies in draws of a held-out one."""
+    file = config_file(model)
+    try:
+        return 1 if file is None else load_config(str(file)).held_out_generations
+    except ConfigError:
+        return 1
 
 
 def config_file(model: str) -> Path | None:

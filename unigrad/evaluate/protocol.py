@@ -17,7 +17,10 @@ MAX_COMPLETION_LENGTH = 8192
 AUTO = "auto"
 MUST_BE_KNOWN = ("prompt_template", "stop", "no_box", "engine")
 """Where all of these are given, a run's config.yaml that cannot be read is none."""
-LEFT_OPEN = (*MUST_BE_KNOWN, "apply_chat_template", "chat_template_kwargs", "system_prompt")
+LEFT_OPEN = (
+    *MUST_BE_KNOWN, "apply_chat_template", "chat_template_kwargs", "system_prompt",
+    "temperature", "top_p", "max_completion_length", "seed", "dtype",
+)  # fmt: skip
 
 _MODEL_FILES = frozenset((".safetensors", ".bin", ".gguf", ".json", ".jinja", ".model", ".txt"))
 _BLOCKS, _BLOCK_BYTES = 64, 4096
@@ -36,8 +39,8 @@ class Protocol:
     AUTO, and None for the others of LEFT_OPEN, leave these open for `completed`.
     """
 
-    temperature: float = _of_key("eval.temperature")
-    top_p: float = _of_key("eval.top_p")
+    temperature: float | None = _of_key("eval.temperature", default=None)
+    top_p: float | None = _of_key("eval.top_p", default=None)
     max_completion_length: int | None = _of_key("eval.max_completion_length")
     samples: int | None = _of_key("eval.num_generations")
     prompt_template: str = _of_key("data.prompt_template", default=AUTO)
@@ -48,7 +51,7 @@ class Protocol:
     no_box: NoBox | None = _of_key("verify.no_box", default=None)  # noqa: RUF009
     engine: str | None = _of_key("rollout.engine", default=None)
     limit: int | None = _of_key("data.max_eval_problems")
-    seed: int = _of_key("eval.seed", default=0)
+    seed: int | None = _of_key("eval.seed")
     device: str = _of_key("model.device")
     dtype: str = _of_key("model.dtype")
     max_concurrent_tokens: int = _of_key("rollout.max_concurrent_tokens")
@@ -72,6 +75,20 @@ class Protocol:
         return replace(self, **{name: value for name, value in values.items() if name in is_open})
 
     @property
+    def drawn_at(self) -> float:
+        """The temperature."""
+        return float(_DEFAULTS["eval.temperature"]) if self.temperature is None else self.temperature
+
+    @property
+    def nucleus(self) -> float:
+        return self.top_p or float(_DEFAULTS["eval.top_p"])
+
+    @property
+    def drawn_by(self) -> int:
+        """The seed."""
+        return self.seed or 0
+
+    @property
     def longest_completion(self) -> int:
         """In tokens."""
         return self.max_completion_length or MAX_COMPLETION_LENGTH
@@ -87,6 +104,9 @@ class Protocol:
     def record(self) -> dict[str, Any]:
         return {
             **asdict(self),
+            "temperature": self.drawn_at,
+            "top_p": self.nucleus,
+            "seed": self.drawn_by,
             "max_completion_length": self.longest_completion,
             "chat_template_kwargs": dict(self.chat_template_kwargs or {}),
             "stop": list(self.stop or ()),

@@ -68,12 +68,12 @@ class Speaker:
         sampling = Sampling(
             num_generations=self.protocol.samples or 1,
             max_completion_length=room,
-            temperature=self.protocol.temperature,
-            top_p=self.protocol.top_p,
+            temperature=self.protocol.drawn_at,
+            top_p=self.protocol.nucleus,
             stop=self.protocol.stop or (),
             stop_token_ids=() if end is None else (end,),
         )
-        (found,) = self.engine.generate([Prompt(text, prompt_ids)], sampling, self.protocol.seed)
+        (found,) = self.engine.generate([Prompt(text, prompt_ids)], sampling, self.protocol.drawn_by)
         return [each.text for each in found]
 
 
@@ -85,7 +85,7 @@ def _talk(speaker: Speaker) -> None:
         _show(found)
         if speaker.template.chat:
             said += [("user", text), ("assistant", found[0])]
-        speaker = replace(speaker, protocol=replace(speaker.protocol, seed=speaker.protocol.seed + 1))
+        speaker = replace(speaker, protocol=replace(speaker.protocol, seed=speaker.protocol.drawn_by + 1))
 
 
 def _asked() -> Iterator[str]:

@@ -75,7 +75,7 @@ class BenchmarkSampler:
         """Raises ValueError where the template does not go with the tokenizer, or a prompt or its completion does not
         fit the model or the cache."""
         self._engine = engine
-        self._seed = protocol.seed
+        self._seed = protocol.drawn_by
         self.benchmark = benchmark
         self.template, self.notes = fitted_template(protocol, benchmark.prompt_template, policy.tokenizer)
         if left_out := contexts_left_out(problems, self.template):
@@ -86,11 +86,12 @@ class BenchmarkSampler:
         end = turn_of(self.template, policy.tokenizer).end_id
         if end is not None:
             policy.check_embedded([end], f"{benchmark.name}: {END}")
+        self._positions = policy.max_positions
         self._sampling = Sampling(
             num_generations=samples,
             max_completion_length=protocol.longest_completion,
-            temperature=protocol.temperature,
-            top_p=protocol.top_p,
+            temperature=protocol.drawn_at,
+            top_p=protocol.nucleus,
             stop=protocol.stop or (),
             stop_token_ids=() if end is None else (end,),
         )
@@ -100,6 +101,15 @@ class BenchmarkSampler:
         if policy.device.type == "cpu":
             rows = min(rows, max(CPU_ROWS, int(CPU_WORK / (longest * policy.model.num_parameters()))))
         self.chunks = cut(len(problems), samples, rows)
+
+    def check_room(self, wanted: int) -> None:
+        """Raises ConfigError where a prompt leaves no room for a completion of so many tokens."""
+        longest = max(len(each.prompt_ids) for each in self._problems)
+        if self._positions is not None and longest + wanted > self._positions:
+            raise ConfigError(
+                f"--max-completion-length {wanted}: the model takes {self._positions} positions, and the longest "
+                f"prompt of {self.benchmark.name} has {longest} tokens; at most {self._positions - longest}"
+            )
 
     def sample(self, chunk: Chunk, scorer: Scorer, take: Callable[[Problem, int, Sampled], None]) -> None:
         """Give each of the chunk's completions to `take` as it ends."""
@@ -144,11 +154,6 @@ def _longest_row(prompts: Sequence[tuple[int, ...]], positions: int | None, prot
     if positions is not None:
         if longest >= positions:
             raise ConfigError(f"{name}: a prompt has {longest} tokens, and the model takes {positions} positions")
-        if protocol.max_completion_length is not None and longest + wanted > positions:
-            raise ConfigError(
-                f"--max-completion-length {wanted}: the model takes {positions} positions, and the longest prompt of "
-                f"{name} has {longest} tokens; at most {positions - longest}"
-            )
         wanted = min(wanted, positions - min(map(len, prompts)))
     row = min(longest + wanted, positions or longest + wanted)
     if row > protocol.max_concurrent_tokens:

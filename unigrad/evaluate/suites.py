@@ -22,15 +22,15 @@ TINY = "tiny"
 class Benchmark:
     """A problem set and how it is measured.
 
-    title: its column in the paper's tables. samples: k of avg@k. hub: the id of its data set, with `split`, `subset`
-    and `columns`; None: it is made here, or a file. from_row: makes problem and answer of a hub row that does not hold
-    them as they are. kind: of the answers; None: told by each problem. prompt_template: for a model that comes from
-    no run. path: the file itself.
+    title: its column in the paper's tables. samples: k of avg@k; None: it has no k of its own. hub: the id of its data
+    set, with `split`, `subset` and `columns`; None: it is made here, or a file. from_row: makes problem and answer of a
+    hub row that does not hold them as they are. kind: of the answers; None: told by each problem. prompt_template: for
+    a model that comes from no run. path: the file itself.
     """
 
     name: str
     title: str
-    samples: int = 1
+    samples: int | None = None
     hub: str | None = None
     split: str = "test"
     subset: str | None = None
@@ -47,21 +47,23 @@ BENCHMARKS: dict[str, Benchmark] = {
         Benchmark(name="aime24", title="AIME 24", samples=32, hub="HuggingFaceH4/aime_2024", split="train"),
         Benchmark(name="aime25", title="AIME 25", samples=32, hub="math-ai/aime25"),
         Benchmark(name="amc", title="AMC", samples=32, hub="AI-MO/aimo-validation-amc", split="train"),
-        Benchmark(name="math500", title="MATH-500", hub="HuggingFaceH4/MATH-500", columns={"id": "unique_id"}),
-        Benchmark(name="minerva", title="Minerva", hub="math-ai/minervamath"),
         Benchmark(
-            name="olympiadbench", title="Olympiad", hub="math-ai/olympiadbench",
+            name="math500", title="MATH-500", samples=1, hub="HuggingFaceH4/MATH-500", columns={"id": "unique_id"},
+        ),
+        Benchmark(name="minerva", title="Minerva", samples=1, hub="math-ai/minervamath"),
+        Benchmark(
+            name="olympiadbench", title="Olympiad", samples=1, hub="math-ai/olympiadbench",
             from_row=olympiad_problem, columns={"id": "id"},
         ),
         Benchmark(
-            name="arc_c", title="ARC-c", hub="allenai/ai2_arc", subset="ARC-Challenge",
+            name="arc_c", title="ARC-c", samples=1, hub="allenai/ai2_arc", subset="ARC-Challenge",
             from_row=arc_problem, columns={"id": "id"}, kind="choice",
         ),
         Benchmark(
-            name="gpqa_diamond", title="GPQA", hub="Idavidrein/gpqa", subset="gpqa_diamond", split="train",
+            name="gpqa_diamond", title="GPQA", samples=1, hub="Idavidrein/gpqa", subset="gpqa_diamond", split="train",
             from_row=gpqa_problem, columns={"id": "Record ID"}, kind="choice",
         ),
-        Benchmark(name="gsm8k", title="GSM8K", hub="openai/gsm8k", subset="main"),
+        Benchmark(name="gsm8k", title="GSM8K", samples=1, hub="openai/gsm8k", subset="main"),
         Benchmark(name=TINY, title="tiny", prompt_template="plain"),
     )
 }  # fmt: skip

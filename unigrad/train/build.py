@@ -32,6 +32,7 @@ from unigrad.rollout.sharded_engine import ShardedEngine
 from unigrad.runs.checkpoints import Position
 from unigrad.runs.folder import Example, rollouts_files
 from unigrad.runs.rollouts import questions
+from unigrad.seeds import held_out_seed
 from unigrad.train.annotate import Annotator
 from unigrad.train.checkpoint import load_state
 from unigrad.train.examples import example, example_lines
@@ -51,7 +52,7 @@ from unigrad.train.problem_sets import (
 )
 from unigrad.train.questions import ProblemSet, Questions
 from unigrad.train.scorer import build_scorer
-from unigrad.train.step import Step, mixed_seed
+from unigrad.train.step import Step
 from unigrad.types import Problem, Scorer, TrainerState
 from unigrad.verify.kept import KeptVerdicts
 from unigrad.world import ALONE, World
@@ -83,7 +84,7 @@ class Build:
         check_optimizer(config.train)
         state = TrainerState(max_steps=config.train.max_steps)
         scorer = build_scorer(config, state, self.kept, self.stack, self._say)
-        train_sets = [(each, training_problems(each, config)) for each in config.data.train_sets]
+        train_sets = [(each, training_problems(each, config, self._say)) for each in config.data.train_sets]
         measured = config.data.held_out_sets if config.train.eval_steps else ()
         held_out = [(each.name, held_out_problems(each, config)) for each in measured]
         inputs = self._inputs(train_sets, [problem for _, problems in held_out for problem in problems])
@@ -231,7 +232,7 @@ class Build:
             engine=engine,
             scorer=scorer,
             sampling=Sampling.of_held_out(self.config),
-            seed=mixed_seed(self.config.held_out_seed, 0),
+            seed=held_out_seed(self.config.held_out_seed),
             world=self.world,
         )
 

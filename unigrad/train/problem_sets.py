@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from unigrad.config import Config, HeldOutConfig, SourceConfig, set_name
-from unigrad.data import load_problems, of_levels
+from unigrad.config import Config, DataConfig, HeldOutConfig, SourceConfig, set_name
+from unigrad.data import load_problems, of_levels, of_pass_rates
 from unigrad.data.tiny import tiny_problems
 from unigrad.errors import ConfigError
 from unigrad.evaluate.suites import TINY
@@ -18,10 +18,14 @@ from unigrad.runs.folder import INPUTS_FILE, read_inputs
 from unigrad.types import Problem
 
 
-def training_problems(source: SourceConfig, config: Config) -> list[Problem]:
-    """Of one of the sets of `data.train`. Raises ValueError or OSError on a set that cannot be read."""
+def training_problems(
+    source: SourceConfig, config: Config, say: Callable[[str], None] = lambda line: None
+) -> list[Problem]:
+    """Of one of the sets of `data.train`; told to `say` how many their pass rates leave. Raises ValueError or OSError
+    on a set that cannot be read."""
     data, tiny = config.data, config.tiny
-    chooses = data.levels is not None or data.problems_per_level is not None
+    rated = data.min_pass_rate is not None or data.max_pass_rate is not None
+    chooses = rated or data.levels is not None or data.problems_per_level is not None
     if source.path == TINY:
         problems = tiny_problems("train", tiny.train_problems, tiny.seed, tiny.expert_error_rate)
     else:
@@ -32,6 +36,12 @@ def training_problems(source: SourceConfig, config: Config) -> list[Problem]:
             columns=_columns(config) | source.columns.model_dump(exclude_none=True),
             limit=None if chooses else data.max_train_problems,
         )
+    if rated:
+        every = len(problems)
+        problems = of_pass_rates(
+            problems, data.min_pass_rate, data.max_pass_rate, data.pass_rate_column, where=source.path
+        )
+        say(f"{label(source, config)}: {len(problems)} of {every} problems {_rated(data)}")
     problems = of_levels(problems, data.levels, data.problems_per_level, data.level_seed, source.path)
     problems = problems[: data.max_train_problems]
     if len(data.train_sets) == 1:
@@ -70,6 +80,12 @@ def held_out_notes(
                 f"WARNING: data.eval: {met} of the {len(problems)} problems of {name} ({met / len(problems):.0%}) are "
                 "in data.train too, so the accuracy on them is what was memorised"
             )
+
+
+def _rated(data: DataConfig) -> str:
+    least, most = data.min_pass_rate, data.max_pass_rate
+    parts = [] if least is None else [f"at least {least:g}"]
+    return f"have a pass rate of {' and '.join(parts if most is None else [*parts, f'at most {most:g}'])}"
 
 
 def _bare(problem: Problem) -> str:

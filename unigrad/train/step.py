@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from unigrad.hybrid import Decision, Objective, decide, rows_of
 from unigrad.policy import Policy
 from unigrad.rollout import Engine, Rollouts, Sampling, roll_out
 from unigrad.runs.metrics import Metric
+from unigrad.seeds import mixed_seed
 from unigrad.train.annotate import Annotator
 from unigrad.train.metrics import decision_metrics, rollout_metrics, token_metrics, update_metrics
 from unigrad.train.optimizer import learning_rate, set_learning_rate
@@ -133,8 +133,3 @@ class Step:
         sampling = Sampling.of_training(self.config.rollout)
         told = watch.sampling("rollouts", len(self.world.share(questions)) * sampling.num_generations)
         return roll_out(self.engine, self.scorer, questions, sampling, seed, told, world=self.world)
-
-
-def mixed_seed(seed: int, step: int) -> int:
-    """A 63-bit seed for each (seed, step): a question met again in a later epoch gets new random numbers."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{step}".encode(), digest_size=8).digest(), "big") >> 1

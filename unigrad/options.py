@@ -19,6 +19,8 @@ INFINITY = math.inf
 
 SOLVED_AT = 1.0
 """The reward at which a completion counts as solved, unless `method.solved_at` says another."""
+VERIFIER = "verify"
+"""The verifier's name among `verify.reward_functions`."""
 _TOLERANCE = 1e-6
 
 

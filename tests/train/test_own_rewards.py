@@ -33,6 +33,9 @@ async def ended(completion_ids):
 def varying(completions):
     return [len(each) % 2 / 4 for each in completions]
 
+def right(completions, answer):
+    return [float(gold in said) for gold, said in zip(answer, completions)]
+
 calls = 0
 
 def fails_late(completions):
@@ -150,3 +153,33 @@ def test_one_rollout_is_enough_beside_a_demonstration() -> None:
     assert luffy.terms[0].algorithm.is_relative
     with pytest.raises(ValueError, match="one alone never trains"):
         checked_objectives(load_config("tiny-grpo", {"rollout.num_generations": "1"}))
+
+
+PROMPTS = [{"prompt": f"{each}+1?", "topic": "sums"} for each in range(8)]
+CHATS = [{"prompt": [{"role": "user", "content": each["prompt"]}]} for each in PROMPTS]
+GROUP = {"method.name": "grpo", "train.max_steps": "1", "train.questions_per_step": "4", "rollout.num_generations": "4"}
+
+
+@pytest.mark.parametrize("rows", [PROMPTS, CHATS])
+def test_prompts_alone_are_enough_for_rewards_of_ones_own(
+    module: str, rows: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = Path("prompts.jsonl")
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = [f"--{key}={value}" for key, value in {**GROUP, "data.train": data, "output_dir": "run"}.items()]
+    reward = f"--verify.reward_function={module}.varying"
+    assert main(["train", "tiny", *options, reward, f"--data.eval={data}", "--rollout.max_completion_length=16"]) == 0
+    assert "train: problem ← `prompt`; no answers; no demonstrations" in capsys.readouterr().out
+    # A function that needs them, and the verifier, alone or as one of several, say that there are none.
+    for given, said in (
+        (f"--verify.reward_function={module}.right", "reward function 'right' asks for 'answer', which is no column"),
+        (f"--verify.reward_functions={module}.varying,verify", "no column for the answer"),
+        ("--verify.reward_functions=verify", "no column for the answer"),
+        ("", "no column for the answer"),
+        (f"{reward} --data.columns.answer=topik", "no column 'topik' for the answer"),
+    ):
+        given = f"{given} --data.eval=null --output_dir=run-{len(list(Path().iterdir()))}"
+        assert main(["train", "tiny", *options, *given.split()]) in (1, 2)
+        printed = "".join(capsys.readouterr())
+        assert said in printed
+        assert "Traceback" not in printed

@@ -7,13 +7,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from unigrad.config.section import Given, NonNegative, Positive, Section
+from unigrad.config.section import Given, NonNegative, Positive, Section, Share
 
 EMBEDDED = "tiny"
 """What the embedded problem set is called."""
-
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class ColumnsConfig(Section):

@@ -12,7 +12,7 @@ from unigrad.config.algorithm import AlgorithmConfig, algorithm_section
 from unigrad.config.problem_sets import DataConfig
 from unigrad.config.rollout import MOST_COMPLETIONS, RolloutConfig
 from unigrad.config.section import Given, NonNegative, Positive, Section, Seed, Share, with_options
-from unigrad.options import METHOD_OPTIONS, SOLVED_AT, all_options
+from unigrad.options import METHOD_OPTIONS, SOLVED_AT, VERIFIER, all_options
 from unigrad.types import NoBox
 
 
@@ -115,6 +115,11 @@ class VerifyConfig(Section):
     @classmethod
     def _with_commas(cls, value: Any) -> Any:
         return comma_separated(value)
+
+    @property
+    def needs_answers(self) -> bool:
+        """Whether the verifier judges; a reward function asks for what it needs."""
+        return not self.reward_function and (not self.reward_functions or VERIFIER in self.reward_functions)
 
     def check(self) -> None:
         """Raises ValueError where the rewards and their weights do not fit together."""

@@ -32,7 +32,7 @@ def _part(problems: Sequence[Problem], field: str, name: str) -> str:
     """Empty where it was read from no column, unless that is worth a word."""
     counts = Counter(column for problem in problems if (column := problem.read_from.get(field)) is not None)
     if not counts:
-        return "no demonstrations" if field == "solution" else ""
+        return {"solution": "no demonstrations", "answer": "no answers"}.get(field, "")
     whole = len(counts) == 1 and counts.total() == len(problems)
     columns = [
         f"`{column}`" + ("" if whole else f" ({_of(count, problems)})") for column, count in counts.most_common()

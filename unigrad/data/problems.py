@@ -54,12 +54,13 @@ def load_problems(
     subset: str | None = None,
     columns: Mapping[str, str | None] = {},
     limit: int | None = None,
+    needs_answers: bool = True,
 ) -> list[Problem]:
     """The problems of a file, a folder, a glob, or a hub data set (see `rows.read_rows`).
 
     `columns` names the column of a field (`{"answer": "reward_model.ground_truth"}`, None: leave the field out); for a
     field that it does not name, each row's first column of CONVENTIONAL_COLUMNS that is not empty is taken. `limit`
-    reads the first rows alone.
+    reads the first rows alone. Without `needs_answers` a problem that has none that can be read has an empty one.
 
     - A chat (a list of {role, content}, or ShareGPT's {from, value}) gives its last user message as the problem, what
       stands before it (a system prompt, earlier turns) as the problem's context, and as the demonstration the assistant
@@ -81,7 +82,7 @@ def load_problems(
         field = nearest(unknown[0], CONVENTIONAL_COLUMNS)
         raise ValueError(f"a problem has no field {unknown[0]!r}; the nearest is {field!r}")
     rows = read_rows(source, split=split, subset=subset, limit=limit)
-    candidates = {field: _columns_of(field, columns, rows, source) for field in CONVENTIONAL_COLUMNS}
+    candidates = {field: _columns_of(field, columns, rows, source, needs_answers) for field in CONVENTIONAL_COLUMNS}
     if "id" not in columns and candidates["id"] == ("extra_info.index",):
         indices = [_value(row, "extra_info.index") for row in rows]
         if len({repr(index) for index in indices}) < len(indices):
@@ -90,7 +91,8 @@ def load_problems(
     levels = (_value(row, column) for column in candidates["level"] for row in rows)
     if "level" not in columns and any(map(_is_fraction, levels)):
         candidates["level"] = ()  # a scale of its own, of which the whole numbers alone would be levels
-    problems = [_problem(row, candidates, named=columns) for row in rows]
+    must_have_one = needs_answers or columns.get("answer") is not None
+    problems = [_problem(row, candidates, columns, must_have_one) for row in rows]
     files = [row.name.rpartition(":")[0] for row in rows]
     repeated = len({problem.id for problem in problems}) < len(problems)
     if repeated and len(set(files)) > 1:  # each file has counted its own
@@ -121,12 +123,14 @@ def _check_texts(problem: Problem, row: Row) -> None:
             raise ValueError(f"{row.where}: half a character (a lone surrogate) is in the {what}")
 
 
-def _columns_of(field: str, named: Mapping[str, str | None], rows: Sequence[Row], source: str) -> tuple[str, ...]:
+def _columns_of(
+    field: str, named: Mapping[str, str | None], rows: Sequence[Row], source: str, needs_answers: bool
+) -> tuple[str, ...]:
     """The columns of the problem set that may hold `field`."""
     if field in named:
         column = named[field]
         if column is None:
-            if field in ("problem", "answer"):
+            if field == "problem" or (field == "answer" and needs_answers):
                 raise ValueError(f"{source}: the column of the {field} cannot be left out")
             return ()
         if all(_value(row, column) is _ABSENT for row in rows):
@@ -179,7 +183,9 @@ def _nearest_column(column: str, row: Row) -> str:
     return (f"the nearest is {name!r} of " if name else "there are ") + (", ".join(names) or "none")
 
 
-def _problem(row: Row, candidates: Mapping[str, tuple[str, ...]], named: Mapping[str, str | None]) -> Problem:
+def _problem(
+    row: Row, candidates: Mapping[str, tuple[str, ...]], named: Mapping[str, str | None], needs_answer: bool
+) -> Problem:
     picked = {field: _pick(row, columns) for field, columns in candidates.items()}
     names = {field: column for field, (column, _) in picked.items()}
     given = {field: value for field, (_, value) in picked.items()}
@@ -196,11 +202,7 @@ def _problem(row: Row, candidates: Mapping[str, tuple[str, ...]], named: Mapping
     given = {field: None if value is _ABSENT else value for field, value in given.items()}
 
     chat = loaded(given["problem"])
-    problem = question(chat)
-    if problem is None:
-        raise wrong("problem", "text or a chat with a user message")
-    if not problem:
-        raise wrong("problem", "a problem: it is empty")
+    problem = _asked(chat, wrong)
     if names["problem"] == "instruction" and isinstance(more := row.columns.get("input"), str) and more.strip():
         problem = f"{problem}\n\n{more.strip()}"
 
@@ -209,7 +211,12 @@ def _problem(row: Row, candidates: Mapping[str, tuple[str, ...]], named: Mapping
         given["answer"] = _value(row, own)
     columns = tuple(column for column in candidates["solution"] if column != own)
     demonstrated, solution = _demonstration(row, columns, wrong)
-    answer, worked = _answer(row, given["answer"], names["answer"], candidates["answer"], solution, wrong)
+    try:
+        answer, worked = _answer(row, given["answer"], names["answer"], candidates["answer"], solution, wrong)
+    except ValueError:
+        if needs_answer:
+            raise
+        answer, worked = "", None
     if solution is None and worked is None and isinstance(verls := _value(row, "extra_info.answer"), str):
         _, worked = _split_worked_answer(verls.strip())  # GSM8K as verl prepares it
         demonstrated = "extra_info.answer"
@@ -219,10 +226,7 @@ def _problem(row: Row, candidates: Mapping[str, tuple[str, ...]], named: Mapping
     unread_level = level is None and given["level"] is not None
     if unread_level and "level" in named:
         raise wrong("level", "a whole number, alone or behind a word")
-    if not isinstance(given["source"], str | None):
-        raise wrong("source", "text")
-    if not isinstance(given["id"], str | int | None) or isinstance(given["id"], bool) or given["id"] == "":
-        raise wrong("id", "text or a whole number")
+    _check_names(given, wrong)
 
     consumed = {field for field, column in names.items() if column == field and not (field == "level" and unread_level)}
     return Problem(
@@ -250,6 +254,22 @@ def _read_from(
 
 
 _Wrong = Callable[[str, str], ValueError]
+
+
+def _asked(chat: Any, wrong: _Wrong) -> str:
+    problem = question(chat)
+    if problem is None:
+        raise wrong("problem", "text or a chat with a user message")
+    if not problem:
+        raise wrong("problem", "a problem: it is empty")
+    return problem
+
+
+def _check_names(given: Mapping[str, Any], wrong: _Wrong) -> None:
+    if not isinstance(given["source"], str | None):
+        raise wrong("source", "text")
+    if not isinstance(given["id"], str | int | None) or isinstance(given["id"], bool) or given["id"] == "":
+        raise wrong("id", "text or a whole number")
 
 
 def _demonstration(row: Row, columns: Sequence[str], wrong: _Wrong) -> tuple[str | None, str | None]:

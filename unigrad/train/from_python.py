@@ -12,9 +12,10 @@ from unigrad.data.given import write_rows
 from unigrad.errors import ConfigError, UserCodeError, nearest
 from unigrad.files import check_folder
 from unigrad.live import LiveConsole
+from unigrad.options import VERIFIER
 from unigrad.runs.folder import initial_model, is_started, problems_file
 from unigrad.train.configuration import configuration
-from unigrad.verify.rewards import VERIFIER, RewardFunction, hand_over
+from unigrad.verify.rewards import RewardFunction, hand_over
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -35,6 +35,7 @@ def training_problems(
             subset=source.subset or data.subset,
             columns=_columns(config) | source.columns.model_dump(exclude_none=True),
             limit=None if chooses else data.max_train_problems,
+            needs_answers=config.verify.needs_answers,
         )
     if rated:
         every = len(problems)
@@ -62,6 +63,7 @@ def held_out_problems(source: HeldOutConfig, config: Config) -> list[Problem]:
         subset=source.subset or data.subset,
         columns=_columns(config) | source.columns.model_dump(exclude_none=True),
         limit=data.max_eval_problems,
+        needs_answers=config.verify.needs_answers,
     )
 
 

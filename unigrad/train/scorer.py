@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 from unigrad.config import Config
 from unigrad.machine import launched
+from unigrad.options import VERIFIER
 from unigrad.types import Scorer, TrainerState
 from unigrad.verify import (
     RewardFunction,
@@ -20,7 +21,6 @@ from unigrad.verify import (
     load_reward_function,
 )
 from unigrad.verify.kept import KeptVerdicts
-from unigrad.verify.rewards import VERIFIER
 
 
 def build_scorer(

@@ -11,13 +11,12 @@ from functools import partial
 from typing import Any, SupportsFloat
 
 from unigrad.errors import RewardError, UserCodeError, did_you_mean, nearest
+from unigrad.options import VERIFIER
 from unigrad.plugins import import_file, import_module
 from unigrad.verify.awaiting import TIMED_OUT, TimedOut, awaited, called
 
 RewardFunction = Callable[..., Any]
 
-VERIFIER = "verify"
-"""The verifier's name among `verify.reward_functions`."""
 FROM_PYTHON = "python:"
 """What the name of a function begins with that no other process can import, such as a notebook's."""
 _handed_over: dict[str, RewardFunction] = {}

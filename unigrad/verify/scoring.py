@@ -185,11 +185,13 @@ def _scored(
 
 
 def _columns(problems: Sequence[Problem]) -> dict[str, list[Any]]:
-    """The problems' fields and other columns, by name; None where a row lacks one. A level may be its row's text."""
-    names = dict.fromkeys((*sorted({name for each in problems for name in each.columns} - NOT_COLUMNS), *_FIELDS))
+    """The problems' fields and other columns, by name; None where a row lacks one. A level may be its row's text.
+    Problems of which none has an answer have no such column."""
+    fields = _FIELDS if any(each.answer for each in problems) else [name for name in _FIELDS if name != "answer"]
+    names = dict.fromkeys((*sorted({name for each in problems for name in each.columns} - NOT_COLUMNS), *fields))
     return {name: [_value(problem, name) for problem in problems] for name in names}
 
 
 def _value(problem: Problem, name: str) -> Any:
     own = getattr(problem, name) if name in _FIELDS else None
-    return problem.columns.get(name) if own is None else own
+    return problem.columns.get(name) if own is None or own == "" else own

@@ -30,7 +30,8 @@ from unigrad.rollout import Completion, Prompt, Sampling, TorchEngine, vllm_engi
 from unigrad.rollout.engine import EngineError
 from unigrad.rollout.engines import engine_of, is_exact
 from unigrad.rollout.probe import check_log_probs
-from unigrad.rollout.vllm_engine import VllmEngine, environment
+from unigrad.rollout.vllm_colocated import environment
+from unigrad.rollout.vllm_engine import VllmEngine
 from unigrad.rollout.vllm_process import ENVIRONMENT, WINDOW
 
 needs_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from packaging.specifiers import SpecifierSet
@@ -52,6 +53,32 @@ def _installed() -> str | None:
     return None
 
 
+class Weights:
+    """What each of vLLM's workers does besides its own: its `worker_extension_cls`, of a server too."""
+
+    def take_weights(self: Any, folder: str) -> None:
+        """Those of the model in the folder, in place of the worker's own."""
+        if not Path(folder).is_dir():
+            raise FileNotFoundError(f"it sees no folder {folder}: rollout.vllm.weights_folder must be one that it does")
+        self.reload_weights(weights_path=folder)
+        _pack_head(self.get_model())
+
+    def model_shape(self: Any) -> dict[str, Any]:
+        """Of the model that it serves: see `shape`."""
+        return shape(self.model_config.hf_text_config)
+
+
+EXTENSION = f"unigrad.rollout.vllm_process.{Weights.__name__}"
+"""As vLLM is told of it."""
+
+
+def shape(config: Any) -> dict[str, Any]:
+    """What a model's weights must have in common with another's, by the names in its (transformers') config; None
+    where it has no such name."""
+    names = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")
+    return {name: getattr(config, name, None) for name in names}
+
+
 class VllmProcess:
     """What may be asked of the process: each method by its name, with the arguments that come through the pipe."""
 
@@ -61,6 +88,7 @@ class VllmProcess:
 
         self._llm = vllm.LLM(
             **arguments,
+            worker_extension_cls=EXTENSION,
             logprobs_mode="processed_logprobs",
             generation_config="vllm",
             disable_log_stats=True,
@@ -93,8 +121,7 @@ class VllmProcess:
 
     def take_weights(self, folder: str) -> None:
         """Those of the model in the folder, in place of its own."""
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_path": folder})
-        self._llm.apply_model(_pack_head)
+        self._llm.collective_rpc(Weights.take_weights.__name__, kwargs={"folder": folder})
         # What it holds of earlier prompts is of the weights before.
         self._llm.reset_prefix_cache()
 

@@ -19,11 +19,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 import ranks
 import torch
 from packaging.specifiers import SpecifierSet
-from test_vllm_engine import ROOM, flat, metrics, mismatch, options, sample, step, torch_engine, unigrad
+from test_vllm_engine import ROOM, flat, metrics, mismatch, options, sample, step, torch_engine
 
 from unigrad.cli import main
 from unigrad.config import RolloutConfig, VllmConfig
@@ -181,7 +182,8 @@ def test_weights_that_are_not_the_policys_are_an_error(engine: VllmEngine) -> No
 @needs_vllm
 def test_a_folder_that_it_does_not_see_is_named_and_it_goes_on(engine: VllmEngine, tmp_path: Path) -> None:
     seen_by_none = tmp_path / "folder"
-    with pytest.raises(EngineError, match=rf"it sees no folder {seen_by_none}: rollout\.vllm\.weights_folder must be"):
+    no_folder = rf"does not take the weights in {seen_by_none}: it sees no such folder; rollout\.vllm\.weights_folder"
+    with pytest.raises(EngineError, match=no_folder):
         engine._remote.take_weights(seen_by_none, 2)
     assert sample(engine, n=1)
     with pytest.raises(ConfigError, match=r"^rollout\.vllm\.weights_folder: .*No such file or directory"):
@@ -265,9 +267,9 @@ def test_ranks_share_a_server_and_its_loss_is_one_line_and_the_run_goes_on(addre
         assert f"--resume {run}" in line
         assert "Traceback" not in both.said()
     last = str(metrics(run)[-1]["step"] + 2)
-    again = unigrad("train", "--resume", str(run), "--rollout.vllm.server", address, "--train.max_steps", last)
-    said = again.communicate(timeout=200)[0]
-    assert again.returncode == 0, said
+    keys = ["--rollout.vllm.server", address, "--train.max_steps", last]
+    again = processes.start(["train", "--resume", str(run), *keys], tmp_path / "said")
+    assert processes.exit_code(again) == 0, (tmp_path / "said").read_text()
     assert (run / "final").is_dir()
     assert [line["step"] for line in metrics(run)] == [*range(int(last) + 1)]
     for line in metrics(run)[1:]:

@@ -59,7 +59,7 @@ class Weights:
     def take_weights(self: Any, folder: str) -> None:
         """Those of the model in the folder, in place of the worker's own."""
         if not Path(folder).is_dir():
-            raise FileNotFoundError(f"it sees no folder {folder}: rollout.vllm.weights_folder must be one that it does")
+            raise FileNotFoundError("it sees no such folder; rollout.vllm.weights_folder must be one that it does")
         self.reload_weights(weights_path=folder)
         _pack_head(self.get_model())
 

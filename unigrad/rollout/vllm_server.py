@@ -31,7 +31,9 @@ _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 """Of a connection on which nothing comes: after a minute it ends where the other machine has gone."""
 _NOT_FINITE = -9999.0
 """What vLLM's JSON has in place of a log-prob that is no number, or −∞."""
+_OF_THE_CALL = "Call to collective_rpc method failed: "
 _OF_A_WORKER = re.compile(r"Worker failed with error '(.*)', please check the stack trace", re.DOTALL)
+"""What vLLM puts around a worker's own words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,8 @@ class VllmServer:
         """
         self._call("/pause?mode=abort")
         try:
-            self._call("/collective_rpc", {"method": Weights.take_weights.__name__, "kwargs": {"folder": str(folder)}})
+            body = {"method": Weights.take_weights.__name__, "kwargs": {"folder": str(folder)}}
+            self._call("/collective_rpc", body, f"does not take the weights in {folder}")
             self._call("/update_weight_version", {"new_version": self._name(weights_version)})
         finally:
             self._call("/resume")
@@ -163,12 +166,14 @@ class VllmServer:
     def _name(self, weights_version: int) -> str:
         return f"{self.run}-{weights_version}"
 
-    def _call(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        ((_, answer),) = self._answers(path, [body or {}])
+    def _call(self, path: str, body: Mapping[str, Any] | None = None, failed: str | None = None) -> Any:
+        ((_, answer),) = self._answers(path, [body or {}], failed or f"refuses {path}")
         return answer
 
-    def _answers(self, path: str, bodies: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Any]]:
-        """Each body's answer by its position, as they come."""
+    def _answers(
+        self, path: str, bodies: Sequence[Mapping[str, Any]], failed: str = "failed as it sampled"
+    ) -> Iterator[tuple[int, Any]]:
+        """Each body's answer by its position, as they come. Raises EngineError, which says `failed` of the server."""
         if not bodies:
             return
         calls = _Calls(self.address)
@@ -178,7 +183,7 @@ class VllmServer:
                 for future in as_completed(futures):
                     status, answer = future.result()
                     if status != HTTPStatus.OK:
-                        raise EngineError(f"{self} refuses {path.partition('?')[0]}: {_message(answer)}")
+                        raise EngineError(f"{self} {failed}: {_message(answer)}")
                     yield futures[future], answer
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -246,7 +251,7 @@ def _parsed(content: bytes) -> Any:
 
 
 def _message(answer: Any) -> str:
-    """What vLLM says of an error, without what it puts around a worker's own words."""
+    """What vLLM says of an error."""
     text = str(answer["error"]["message"] if isinstance(answer, dict) and "error" in answer else answer)
     worker = _OF_A_WORKER.search(text)
-    return as_line(worker[1] if worker else text)
+    return as_line(worker[1] if worker else text.removeprefix(_OF_THE_CALL))

@@ -24,7 +24,7 @@ import pytest
 import ranks
 import torch
 from packaging.specifiers import SpecifierSet
-from test_vllm_engine import ROOM, flat, metrics, mismatch, options, sample, step, torch_engine
+from test_vllm_engine import ROOM, check_adapter_alone, flat, metrics, mismatch, options, sample, step, torch_engine
 
 from unigrad.cli import main
 from unigrad.config import RolloutConfig, VllmConfig
@@ -61,11 +61,13 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     address = f"http://127.0.0.1:{free_port()}"
-    setting, *_, _, model = (words := shlex.split(needs().command(address)))[:4]
+    words = shlex.split(needs(lora_rank=8).command(address))
+    model = words.index("serve") + 1
+    settings = dict(word.split("=") for word in words[: model - 2])
     # The command of the build for CPUs looks for the package by the name of the one for GPUs; and one process fewer.
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model, *words[4:]]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", *words[model:]]
     environment = {
-        **os.environ, **dict([setting.split("=")]), "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1",
+        **os.environ, **settings, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     }  # fmt: skip
     said = tmp_path_factory.mktemp("server") / "said"
@@ -117,6 +119,12 @@ def test_greedy_tokens_are_the_torch_engines_also_after_a_step(engine: VllmEngin
     warm = sample(engine, temperature=0.6)
     assert mismatch(policy, warm, 0.6) < 1e-4
     assert len({each.token_ids for each in warm[0]}) > 1
+
+
+@needs_vllm
+def test_an_adapter_goes_over_alone(address: str) -> None:
+    pytest.importorskip("peft")
+    check_adapter_alone(VllmConfig(server=address, adapter_only=True))
 
 
 @needs_vllm
@@ -196,6 +204,7 @@ def test_a_folder_that_it_does_not_see_is_named_and_it_goes_on(engine: VllmEngin
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
+        ({"lora_rank": 64}, r"was started without --enable-lora --max-lora-rank 64; "),
         ({"dtype": "bfloat16"}, r"was started without --dtype bfloat16; "),
         (
             {"max_model_len": 512},
@@ -205,7 +214,7 @@ def test_a_folder_that_it_does_not_see_is_named_and_it_goes_on(engine: VllmEngin
     ],
 )
 def test_a_server_that_was_started_otherwise_is_one_line(address: str, changes: dict[str, Any], what: str) -> None:
-    start_it = r"start it with: VLLM_SERVER_DEV_MODE=1 vllm serve \S+ --port \d+ --max-model-len"
+    start_it = r"start it with: VLLM_SERVER_DEV_MODE=1 .*vllm serve \S+ --port \d+ --max-model-len"
     with pytest.raises(ConfigError, match=rf"^rollout\.vllm\.server: vLLM's server at {address} {what}{start_it}"):
         VllmServer(address, "").checked(needs(**changes))
 

@@ -23,8 +23,10 @@ class VllmConfig(Section):
     server: str | None = None
     """Where a vLLM server listens that all ranks sample from and the run gives its weights to, http://HOST:PORT; a run
     that cannot use it says what to start. null: a process of the run's own on each rank"""
+    adapter_only: bool = False
+    """Give vLLM the adapter of model.lora alone, which it adds as it samples; false: merged into the weights"""
     weights_folder: Given | None = None
-    """Where the weights are written for vLLM to read, and taken away again: for a server, a folder that it sees by the
+    """Where weights are written for vLLM to read, and taken away again: for a server, a folder that it sees by the
     same path. null: the system's temporary folder"""
 
     @field_validator("server")

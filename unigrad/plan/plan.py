@@ -145,8 +145,8 @@ def _needs(
 
 
 def _engine(config: Config, stages: Sequence[Objective], skeleton: PreTrainedModel) -> str | None:
-    """Which engine samples from this model where it is not the one at hand, or from where, or why none can, as far as its
-    architecture says."""
+    """Which engine samples from this model where it is not the one at hand, or where it does, or why none can, as far
+    as the architecture says."""
     evaluates = config.data.eval is not None and config.train.eval_steps > 0
     if not (evaluates or any(stage.samples for stage in stages)):
         return None

@@ -29,11 +29,21 @@ _OF_A_RANK = {"RANK", "LOCAL_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZ
 class VllmColocated:
     """A process on the policy's device that runs vLLM: calls by name, whose answers come one by one."""
 
-    def __init__(self, policy: Policy, max_model_len: int, max_concurrent_tokens: int, options: VllmConfig) -> None:
-        """Raises ConfigError where vLLM is missing or of another version."""
+    def __init__(
+        self,
+        policy: Policy,
+        options: VllmConfig,
+        *,
+        max_model_len: int,
+        max_concurrent_tokens: int,
+        lora_rank: int | None,
+    ) -> None:
+        """lora_rank: of adapters that it must have room for; None: of none. Raises ConfigError where vLLM is missing or
+        of another version."""
         check_installed()
         self._policy, self._options = policy, options
         self._max_model_len, self._max_concurrent_tokens = max_model_len, max_concurrent_tokens
+        self._lora_rank = lora_rank
         self._sleeps = False
         environ = environment(os.environ, policy.device if options.tensor_parallel_size == 1 else None)
         self._pipe, theirs = Pipe()
@@ -58,6 +68,11 @@ class VllmColocated:
     def take_weights(self, folder: Path, weights_version: int) -> None:
         """Those of the model in the folder, in place of its own. Raises EngineError where it does not."""
         self._call("take_weights", "vLLM does not take the policy's weights", folder=str(folder))
+
+    def take_adapter(self, folder: Path, weights_version: int) -> None:
+        """That in the folder, on the model that it was started with. Raises EngineError where it does not."""
+        failed = "vLLM does not take the policy's adapter"
+        self._call("take_adapter", failed, folder=str(folder), number=weights_version)
 
     def sample(self, requests: Sequence[Request], weights_version: int) -> Generator[Output]:
         """The outputs as they end. Raises EngineError where it fails, or has ended."""
@@ -124,6 +139,7 @@ class VllmColocated:
             "kv_cache_memory_bytes": self._cache_bytes() if is_cpu else None,
             "enable_sleep_mode": options.sleep,
             "enforce_eager": is_cpu,
+            **({} if self._lora_rank is None else {"enable_lora": True, "max_lora_rank": self._lora_rank}),
         }
 
     def _cache_bytes(self) -> int:

@@ -23,7 +23,7 @@ from unigrad.rollout.rows import Row, StopRules, rows_of
 from unigrad.rollout.sampler import NOT_FINITE, trajectory_generator
 from unigrad.rollout.sampling import Sampling
 from unigrad.rollout.vllm_colocated import VllmColocated
-from unigrad.rollout.vllm_process import Output, Request, shape
+from unigrad.rollout.vllm_process import Output, Request, room_for_rank, shape
 from unigrad.rollout.vllm_server import Needs, connected
 from unigrad.world import ALONE, current_world
 
@@ -40,6 +40,10 @@ class Vllm(Protocol):
 
     def take_weights(self, folder: Path, weights_version: int) -> None:
         """Those of the model in the folder, in place of its own; what it had computed by these is forgotten."""
+        ...
+
+    def take_adapter(self, folder: Path, weights_version: int) -> None:
+        """That in the folder, on the weights that it was started with, in place of the one before."""
         ...
 
     def sample(self, requests: Sequence[Request], weights_version: int) -> Generator[Output]:
@@ -61,8 +65,8 @@ class VllmEngine:
     """An `Engine` that holds weights of its own, in vLLM: those of the policy at its last change.
 
     They go over as files, which vLLM reads again; then its prefix cache is emptied, and a few tokens are sampled and
-    compared with the policy. An adapter is merged into them. Log-probs are at the sampling temperature, but of what
-    top_k and top_p leave where these cut; entropies are not given.
+    compared with the policy. An adapter is merged into them, or goes over alone. Log-probs are at the sampling
+    temperature, but of what top_k and top_p leave where these cut; entropies are not given.
 
     Each rank has a vLLM process of its own. Of a server all ranks sample, and the first gives it weights: every rank
     must call `generate` equally often, with prompts or without.
@@ -85,6 +89,7 @@ class VllmEngine:
         self._options = options or VllmConfig()
         self.weights_version = 1
         """How often vLLM has been given weights."""
+        self._adapter = policy.adapter if self._options.adapter_only else None
         self._world = ALONE if self._options.server is None else current_world()
         try:
             self._remote = self._vllm()
@@ -96,11 +101,19 @@ class VllmEngine:
     def _vllm(self) -> Vllm:
         policy, options = self._policy, self._options
         max_model_len = min(policy.max_positions or sys.maxsize, self._max_concurrent_tokens)
+        lora_rank = None if self._adapter is None else room_for_rank(self._adapter.rank)
         if options.server is None:
-            return VllmColocated(policy, max_model_len, self._max_concurrent_tokens, options)
+            return VllmColocated(
+                policy,
+                options,
+                max_model_len=max_model_len,
+                max_concurrent_tokens=self._max_concurrent_tokens,
+                lora_rank=lora_rank,
+            )
         config = policy.model.config
         dtype = str(policy.compute_dtype).removeprefix("torch.")
-        needs = Needs(config.name_or_path or "MODEL", dtype, max_model_len, shape(config.get_text_config()))
+        model = config.name_or_path or "MODEL"
+        needs = Needs(model, dtype, max_model_len, shape(config.get_text_config()), lora_rank)
         return connected(options.server, needs, self._world)
 
     def _start(self) -> None:
@@ -109,14 +122,20 @@ class VllmEngine:
         except OSError as error:
             raise ConfigError(f"rollout.vllm.weights_folder: {error}") from error
         try:
-            self._save()
-            self._remote.start(self._folder, self.weights_version)
+            if self._adapter is None:
+                self._save()
+                self._remote.start(self._folder, self.weights_version)
+            else:
+                base = Path(self._files.name) / "base"
+                self._policy.save_base(base, self._policy.compute_dtype)
+                self._remote.start(base, self.weights_version)
+                self._give()
             cannot = f"vLLM cannot run {type(self._policy.model).__name__}"
             check_log_probs(_AsItStands(self), self._policy, cannot, self._rounding)
             self._given = _sums(self._policy)
             self._remote.rest()
         except (EngineError, ValueError) as error:
-            raise ConfigError(str(error)) from error
+            raise ConfigError(f"{error}{self._advice}") from error
 
     def close(self) -> None:
         """End vLLM's process, or leave the server, and take the files away."""
@@ -192,24 +211,36 @@ class VllmEngine:
             raise FloatingPointError(NOT_FINITE)
         earlier = self._folder
         self.weights_version += 1
-        self._save()
-        self._remote.take_weights(self._folder, self.weights_version)
+        self._give()
         shutil.rmtree(earlier)
         what = f"weights {self.weights_version} in vLLM"
         try:
             check_log_probs(_AsItStands(self), self._policy, what, self._rounding)
         except ValueError as error:
-            raise EngineError(str(error)) from error
+            raise EngineError(f"{error}{self._advice}") from error
         self._given = sums
         return self.weights_version
+
+    @property
+    def _advice(self) -> str:
+        return "" if self._adapter is None else "; with rollout.vllm.adapter_only false the adapter is merged"
 
     @property
     def _rounding(self) -> float:
         return max(torch.finfo(self._policy.compute_dtype).eps, _ROUNDING)
 
+    def _give(self) -> None:
+        """Have vLLM hold what training has changed, as it is now."""
+        self._save()
+        take = self._remote.take_weights if self._adapter is None else self._remote.take_adapter
+        take(self._folder, self.weights_version)
+
     def _save(self) -> None:
-        """Write the policy where vLLM reads it."""
-        self._policy.save_pretrained(self._folder, self._policy.compute_dtype)
+        """Write it where vLLM reads it."""
+        if self._adapter is None:
+            self._policy.save_pretrained(self._folder, self._policy.compute_dtype)
+        else:
+            self._adapter.save(self._folder)
 
     @property
     def _folder(self) -> Path:

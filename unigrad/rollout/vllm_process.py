@@ -30,6 +30,8 @@ Request = tuple[Sequence[int], Mapping[str, Any]]
 """A prompt's ids, and the arguments of vLLM's SamplingParams."""
 Output = tuple[int, list[int], list[float], str]
 """The request's position, the sampled ids with the log-prob of each, and what ended them."""
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Of which vLLM makes room for adapters: one of a rank between these takes the room of the next."""
 HOTTEST = 2.0
 """The highest temperature that vLLM samples at."""
 ENDED, DONE, FAILED = "ended", "done", "failed"
@@ -51,6 +53,17 @@ def _installed() -> str | None:
         except PackageNotFoundError:
             continue
     return None
+
+
+def room_for_rank(rank: int) -> int:
+    """What vLLM must make room for, to take adapters of this rank. Raises ConfigError where it takes none such."""
+    rooms = [each for each in LORA_RANKS if each >= rank]
+    if not rooms:
+        raise ConfigError(
+            f"rollout.vllm.adapter_only: vLLM takes adapters of rank {LORA_RANKS[-1]} at most, and model.lora.r is "
+            f"{rank}; leave it out, and they are merged"
+        )
+    return rooms[0]
 
 
 class Weights:
@@ -82,6 +95,10 @@ def shape(config: Any) -> dict[str, Any]:
 class VllmProcess:
     """What may be asked of the process: each method by its name, with the arguments that come through the pipe."""
 
+    def __init__(self) -> None:
+        self._adapter: Any = None
+        """vLLM's LoRARequest; None: the model is sampled from as it is."""
+
     def start(self, **arguments: Any) -> None:
         """The arguments are those of vLLM's `LLM`."""
         import vllm
@@ -105,7 +122,8 @@ class VllmProcess:
         waiting: set[str] = set()
         for number, (token_ids, options) in enumerate(requests):
             parameters = SamplingParams(**options, output_kind=RequestOutputKind.FINAL_ONLY)
-            engine.add_request(str(number), {"prompt_token_ids": list(token_ids)}, parameters)
+            prompt = {"prompt_token_ids": list(token_ids)}
+            engine.add_request(str(number), prompt, parameters, lora_request=self._adapter)
             waiting.add(str(number))
         try:
             while waiting:
@@ -124,6 +142,17 @@ class VllmProcess:
         self._llm.collective_rpc(Weights.take_weights.__name__, kwargs={"folder": folder})
         # What it holds of earlier prompts is of the weights before.
         self._llm.reset_prefix_cache()
+
+    def take_adapter(self, folder: str, number: int) -> None:
+        """That in the folder, in place of the one before; `number` is one that no other has had."""
+        from vllm.lora.request import LoRARequest
+
+        # Keys and values are found again by the adapter's name.
+        adapter = LoRARequest(str(number), number, folder)
+        self._llm.llm_engine.add_lora(adapter)
+        if self._adapter is not None:
+            self._llm.llm_engine.remove_lora(self._adapter.lora_int_id)
+        self._adapter = adapter
 
     def sleep(self) -> None:
         """Give the GPU's memory back; the weights wait in main memory."""

@@ -8,7 +8,7 @@ import re
 import socket
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
@@ -23,6 +23,7 @@ from unigrad.rollout.engine import EngineError
 from unigrad.rollout.vllm_process import EXTENSION, WINDOW, Output, Request, Weights
 from unigrad.world import World
 
+_DEV_SETTING, _LORA_SETTING = "VLLM_SERVER_DEV_MODE", "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 _GENERATE = "/inference/v1/generate"
 _SECONDS_TO_CONNECT = 10.0
 _SECONDS_TO_SAY = 120.0
@@ -41,12 +42,14 @@ class Needs:
     """What a run needs of a server.
 
     model: what it serves at first: a folder or the hub's name. shape: what `vllm_process.shape` must say of it.
+    lora_rank: of adapters that it must have room for; None: of none.
     """
 
     model: str
     dtype: str
     max_model_len: int
     shape: Mapping[str, Any]
+    lora_rank: int | None = None
 
     @property
     def flags(self) -> dict[str, str]:
@@ -62,7 +65,10 @@ class Needs:
         """What starts such a server."""
         flags = {"--port": urlsplit(address).port, "--max-model-len": self.max_model_len, **self.flags}
         given = " ".join(f"{flag} {value}" for flag, value in flags.items())
-        return f"VLLM_SERVER_DEV_MODE=1 vllm serve {self.model} {given} --enable-scale-out"
+        setting = room = ""
+        if self.lora_rank is not None:
+            setting, room = f"{_LORA_SETTING}=1 ", f" --enable-lora --max-lora-rank {self.lora_rank}"
+        return f"{_DEV_SETTING}=1 {setting}vllm serve {self.model} {given} --enable-scale-out{room}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +76,21 @@ class VllmServer:
     """A server from here.
 
     address: `http://HOST:PORT`. run: a name by which the server's weights are known to be this run's. parallel: how
-    many requests it works on at a time.
+    many requests it works on at a time. has_adapter: whether it is given adapters, and samples from these.
     """
 
     address: str
     run: str
     parallel: int = 1
+    has_adapter: bool = False
 
     def sample(self, requests: Sequence[Request], weights_version: int) -> Generator[Output]:
         """The outputs as they end; those that are not waited for are let go.
 
         Raises EngineError where the server fails or has gone, or where one was not sampled by these weights.
         """
-        bodies = [{"token_ids": [*ids], "sampling_params": dict(parameters)} for ids, parameters in requests]
+        model = {"model": self._name(weights_version)} if self.has_adapter else {}
+        bodies = [{"token_ids": [*ids], "sampling_params": dict(parameters), **model} for ids, parameters in requests]
         for number, answer in self._answers(_GENERATE, bodies):
             (choice,) = answer["choices"]
             versions = {each["version"] for each in choice["weight_versions"] or ()}
@@ -97,12 +105,28 @@ class VllmServer:
     def take_weights(self, folder: Path, weights_version: int) -> None:
         """Those of the model in the folder, which the server must reach by the same path, in place of its own.
 
-        What is being sampled there is given up, and its prefix cache emptied. Raises EngineError where it fails.
+        Raises EngineError where it fails.
         """
-        self._call("/pause?mode=abort")
-        try:
+        with self._paused(weights_version):
             body = {"method": Weights.take_weights.__name__, "kwargs": {"folder": str(folder)}}
             self._call("/collective_rpc", body, f"does not take the weights in {folder}")
+
+    def take_adapter(self, folder: Path, weights_version: int) -> None:
+        """That in the folder, as `take_weights`, on the weights that were taken before. Raises EngineError where it
+        fails."""
+        with self._paused(weights_version):
+            adapter = {"lora_name": self._name(weights_version), "lora_path": str(folder)}
+            self._call("/v1/load_lora_adapter", adapter, f"does not take the adapter in {folder}")
+            if weights_version > 1:
+                self._call("/v1/unload_lora_adapter", {"lora_name": self._name(weights_version - 1)})
+
+    @contextmanager
+    def _paused(self, weights_version: int) -> Iterator[None]:
+        """Inside, nothing is sampled: what was is given up, and the prefix cache is emptied. Then the server has these
+        weights."""
+        self._call("/pause?mode=abort")
+        try:
+            yield
             self._call("/update_weight_version", {"new_version": self._name(weights_version)})
         finally:
             self._call("/resume")
@@ -141,7 +165,7 @@ class VllmServer:
             return f"vllm {version['version']} at {self.address} was not tried, {WINDOW} was", self
         status, said = calls.ask("GET", f"/server_info?{urlencode({'config_format': 'json'})}")
         if status != HTTPStatus.OK:
-            return f"{self} was started without VLLM_SERVER_DEV_MODE=1", self
+            return f"{self} was started without {_DEV_SETTING}=1", self
         settings = said["vllm_config"]
         model = settings["model_config"]
         found = {
@@ -155,13 +179,19 @@ class VllmServer:
             lacking.append(f"--max-model-len {needs.max_model_len}, or a lower rollout.max_concurrent_tokens")
         if calls.ask("POST", _GENERATE, {})[0] == HTTPStatus.FORBIDDEN:
             lacking.append("--enable-scale-out")
+        if needs.lora_rank is not None:
+            if ((settings["lora_config"] or {}).get("max_lora_rank") or 0) < needs.lora_rank:
+                lacking.append(f"--enable-lora --max-lora-rank {needs.lora_rank}")
+            if not said["vllm_env"].get(_LORA_SETTING):
+                lacking.append(f"{_LORA_SETTING}=1")
         if lacking:
             return f"{self} was started without {', '.join(lacking)}", self
         shape = self._call("/collective_rpc", {"method": Weights.model_shape.__name__})["results"][0]
         for name, value in needs.shape.items():
             if shape[name] not in (None, value):
                 return f"{self} has another model than the run: its {name} is {shape[name]}, not {value}", self
-        return None, VllmServer(self.address, self.run, settings["scheduler_config"]["max_num_seqs"])
+        parallel = settings["scheduler_config"]["max_num_seqs"]
+        return None, VllmServer(self.address, self.run, parallel, has_adapter=needs.lora_rank is not None)
 
     def _name(self, weights_version: int) -> str:
         return f"{self.run}-{weights_version}"

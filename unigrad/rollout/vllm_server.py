@@ -28,7 +28,7 @@ _GENERATE = "/inference/v1/generate"
 _SECONDS_TO_CONNECT = 10.0
 _SECONDS_TO_SAY = 120.0
 """What it is: it looks at its whole machine for that."""
-_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+_SILENCE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 60_000}
 """Of a connection on which nothing comes: after a minute it ends where the other machine has gone."""
 _NOT_FINITE = -9999.0
 """What vLLM's JSON has in place of a log-prob that is no number, or −∞."""
@@ -240,7 +240,7 @@ class _Calls:
         connection = HTTPConnection(where.hostname or "", where.port, timeout=_SECONDS_TO_CONNECT)
         try:
             connection.connect()
-            for name, value in _KEEPALIVE.items():
+            for name, value in _SILENCE.items():
                 if (option := getattr(socket, name, None)) is not None:
                     connection.sock.setsockopt(socket.IPPROTO_TCP, option, value)
             connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

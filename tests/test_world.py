@@ -10,8 +10,10 @@ import pytest
 import torch
 from ranks import Ranks
 
+from unigrad.errors import ConfigError
 from unigrad.policy import Policy
 from unigrad.policy.sharding import sharded, whole_tensor
+from unigrad.rollout.engine import EngineError
 from unigrad.world import World, current_world, is_of_another_rank, joined, speaks_first
 
 sys.path.insert(0, str(Path(__file__).parent / "train"))
@@ -149,6 +151,24 @@ def _fail_in_turn(folder: Path) -> None:
         if speaks_first():
             (folder / f"spoken-{world.rank}").touch()
         raise SystemExit(8)
+
+
+def _first_that_fails() -> int:
+    with joined(_cpu, 60.0) as world:
+        for error in (ConfigError("a key"), EngineError("an engine"), FloatingPointError("a number")):
+
+            def fail(error: Exception = error) -> None:
+                raise error
+
+            with pytest.raises(type(error), match=str(error)):
+                world.from_first(fail)
+        assert world.from_first(lambda: world.rank) == 0
+    return 9
+
+
+def test_what_the_first_rank_raises_all_do(tmp_path: Path) -> None:
+    with Ranks(2, tmp_path, _first_that_fails) as ranks:
+        assert ranks.codes() == [9, 9], ranks.said()
 
 
 def test_where_a_rank_ends_the_others_end_and_one_of_them_speaks(tmp_path: Path) -> None:

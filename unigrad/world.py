@@ -79,7 +79,8 @@ class World:
         return [item for each in everyone for item in each]
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What the first rank makes, which the others get. A ConfigError that it raises is raised on all."""
+        """What the first rank makes, which the others get. What it raises of input, machine or numbers (ConfigError,
+        OSError, FloatingPointError) is raised on all."""
         if self.size == 1:
             return make()
         import torch.distributed as dist
@@ -88,10 +89,10 @@ class World:
         if self.is_first:
             try:
                 made = [make()]
-            except ConfigError as error:
+            except (ConfigError, OSError, FloatingPointError) as error:
                 made = [error]
         dist.broadcast_object_list(made)
-        if isinstance(made[0], ConfigError):
+        if isinstance(made[0], Exception):
             raise made[0]
         result: T = made[0]
         return result

@@ -416,6 +416,22 @@ def test_vllm_has_weights_and_a_cache_of_its_own(sleep: str, phases: tuple[str, 
     tokens = config.rollout.max_concurrent_tokens
     assert parts["vLLM's cache, at least"].size == tokens * key_value_size(model, 2) // 2
     assert parts["vLLM's weights"].phases == parts["vLLM's cache, at least"].phases == phases
+    # A rank has all weights for as long as vLLM samples, to give them to it.
+    ranks = {part.name for part in memory(config, model, **options, ranks=4)}
+    assert "all weights, while they are sampled from, float32" in ranks
     # What the trainer itself would sample with is not there.
     assert parts["bfloat16 copies of the matrices"].phases == ("training",)
     assert not any(name.startswith(("keys and values", "a decoding step")) for name in parts)
+
+
+def test_a_vllm_server_has_nothing_on_the_trainers_gpu(capsys: pytest.CaptureFixture[str]) -> None:
+    keys = {"rollout.engine": "vllm", "rollout.vllm.server": "http://node-2:8000"}
+    model = dimensions(find_architecture(str(MODEL_PATH))[0])
+    options: dict[str, Any] = {"samples": True, "reference": False, "value_head": False, "compute_size": 2}
+    names = {part.name for part in memory(load_config("tiny-hpt", keys), model, **options)}
+    assert not any("vLLM" in name or name.startswith(("keys and values", "a decoding step")) for name in names)
+    assert (
+        main(["train", "tiny-hpt", "--plan", *(word for key, value in keys.items() for word in (f"--{key}", value))])
+        == 0
+    )
+    assert "no vLLM on this GPU: http://node-2:8000 samples, and needs one of its own" in capsys.readouterr().out

@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 
 from unigrad.batch import Sequences, micro_batch_of
 from unigrad.cli import main
-from unigrad.config import LoraConfig, RolloutConfig
+from unigrad.config import LoraConfig, RolloutConfig, VllmConfig, load_config
 from unigrad.data.tiny import model_source
 from unigrad.errors import ConfigError
 from unigrad.policy import Policy, load_policy
@@ -30,8 +30,9 @@ from unigrad.rollout import Completion, Prompt, Sampling, TorchEngine, vllm_engi
 from unigrad.rollout.engine import EngineError
 from unigrad.rollout.engines import engine_of, is_exact
 from unigrad.rollout.probe import check_log_probs
-from unigrad.rollout.vllm_engine import VllmEngine, environment
-from unigrad.rollout.vllm_process import ENVIRONMENT, WINDOW
+from unigrad.rollout.vllm_colocated import environment
+from unigrad.rollout.vllm_engine import VllmEngine
+from unigrad.rollout.vllm_process import ENVIRONMENT, WINDOW, room_for_rank
 
 needs_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
 ROOM = 2048
@@ -227,6 +228,32 @@ def test_an_adapter_is_merged() -> None:
         engine.close()
 
 
+def check_adapter_alone(options: VllmConfig) -> None:
+    policy = load_policy(model_source("tiny"), device="cpu")
+    policy.add_adapter(LoraConfig(r=4, alpha=6.0), 0)
+    engine = VllmEngine(policy, max_concurrent_tokens=ROOM, options=options)
+    try:
+        before = None
+        for version in (1, 2, 3):
+            greedy = sample(engine, temperature=0.0)
+            assert flat(greedy) == flat(sample(torch_engine(policy), temperature=0.0)) != before
+            assert mismatch(policy, greedy) < 1e-4
+            assert {each.weights_version for group in greedy for each in group} == {version}
+            before = flat(greedy)
+            (newest,) = Path(engine._files.name).glob("[0-9]*")
+            assert newest.name == f"{version}"
+            assert not (newest / "model.safetensors").exists()
+            step(policy, 0.05)
+    finally:
+        engine.close()
+
+
+@needs_vllm
+def test_an_adapter_goes_over_alone() -> None:
+    pytest.importorskip("peft")
+    check_adapter_alone(VllmConfig(adapter_only=True))
+
+
 @needs_vllm
 def test_its_process_ends_with_it_and_its_end_is_one_error() -> None:
     engine = start(load_policy(model_source("tiny"), device="cpu"))
@@ -359,3 +386,13 @@ def test_vllm_that_is_missing_or_another_is_one_line(tmp_path: Path, monkeypatch
 def test_what_the_engine_cannot_do_is_refused(section: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         engine_of(RolloutConfig.model_validate(section))
+
+
+def test_an_adapter_that_vllm_has_no_room_for_is_refused() -> None:
+    assert [room_for_rank(each) for each in (1, 2, 8, 9, 300, 512)] == [1, 8, 8, 16, 320, 512]
+    with pytest.raises(
+        ConfigError, match=r"vLLM takes adapters of rank 512 at most, and model\.lora\.r is 600; leave it"
+    ):
+        room_for_rank(600)
+    with pytest.raises(ConfigError, match=r"rollout\.vllm\.adapter_only: there is no adapter; set model\.lora\.r"):
+        load_config("tiny-hpt", {"rollout.engine": "vllm", "rollout.vllm.adapter_only": "true"})

@@ -32,6 +32,8 @@ RESUMABLE_CHANGES = (
     "ranks.sharded",
     "ranks.cpu_offload",
     "ranks.timeout_seconds",
+    "rollout.vllm.server",
+    "rollout.vllm.weights_folder",
 )
 """Keys that change nothing in the weights: a resumed run may set them anew, and a report takes no notice of them."""
 

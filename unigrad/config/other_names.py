@@ -44,6 +44,7 @@ OTHER_NAMES: Mapping[str, str] = {
     "max_length": "rollout.max_completion_length",
     "max_new_tokens": "rollout.max_completion_length",
     "use_vllm": "rollout.engine",
+    "vllm_server_base_url": "rollout.vllm.server",
     "reward_funcs": "verify.reward_functions",
     "reward_func": "verify.reward_function",
     "beta": "algorithm.kl_coefficient",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
-from unigrad.config.section import NonNegative, Positive, Section
+from unigrad.config.section import Given, NonNegative, Positive, Section
 
 MOST_COMPLETIONS = 1_000_000
 """Of one step, or samples of a problem: their tokens are held in memory at once."""
@@ -19,6 +20,41 @@ class VllmConfig(Section):
     """Devices over which vLLM cuts the model"""
     sleep: bool = False
     """Give vLLM's memory on the GPU back while the policy trains, for the time that it takes to fetch it again"""
+    server: str | None = None
+    """Where a vLLM server listens that all ranks sample from and the run gives its weights to, http://HOST:PORT; a run
+    that cannot use it says what to start. null: a process of the run's own on each rank"""
+    adapter_only: bool = False
+    """Give vLLM the adapter of model.lora alone, which it adds as it samples; false: merged into the weights"""
+    weights_folder: Given | None = None
+    """Where weights are written for vLLM to read, and taken away again: for a server, a folder that it sees by the
+    same path. null: the system's temporary folder"""
+
+    @field_validator("server")
+    @classmethod
+    def _is_an_address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        try:
+            is_whole = parts.scheme == "http" and parts.hostname and parts.port and parts.path in ("", "/")
+        except ValueError:
+            is_whole = False
+        if not is_whole:
+            raise ValueError(f"must be http://HOST:PORT, such as http://127.0.0.1:8000, and is {value!r}")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        of_a_process = {
+            "memory_share": "--gpu-memory-utilization",
+            "tensor_parallel_size": "--tensor-parallel-size",
+            "sleep": None,
+        }
+        for key, flag in of_a_process.items():
+            if self.server is not None and getattr(self, key) != type(self).model_fields[key].default:
+                instead = f"give the server {flag} instead" if flag else "a server has its GPUs for itself"
+                raise ValueError(f"{key} is of a process of the run's own, and server is given: {instead}")
+        return self
 
 
 VLLM = "vllm"

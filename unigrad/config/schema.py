@@ -312,6 +312,8 @@ class Config(Section):
             if train.patience:
                 raise ValueError(f"train.patience: {lacking}, so nothing tells whether the run goes on getting better")
         self.verify.check()
+        if self.rollout.vllm.adapter_only and self.model.lora.r is None:
+            raise ValueError("rollout.vllm.adapter_only: there is no adapter; set model.lora.r, or leave it out")
         if self.method.solved_at != SOLVED_AT and not (self.verify.reward_function or self.verify.reward_functions):
             raise ValueError(
                 "method.solved_at: the verifier's rewards are 0 and 1; it is for those of verify.reward_function"

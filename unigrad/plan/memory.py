@@ -64,7 +64,7 @@ def memory(
         parts.insert(1, Part("weights of the reference model, float32", FLOAT32 * own, PHASES))
     if is_sharded:
         parts += _gathered(model, weights, compute_size, frozen=frozen)
-        if own_engine:
+        if generates:
             parts.append(Part("all weights, while they are sampled from, float32", FLOAT32 * weights, ("sampling",)))
     parts += [
         Part("bfloat16 copies of the matrices", casts, _of_casts(own_engine, is_sharded)),
@@ -84,7 +84,7 @@ def memory(
     ]
     if own_engine:
         parts += _decoding(config, model, samples=samples, compute_size=compute_size, ranks=ranks)
-    elif generates:
+    elif generates and config.rollout.vllm.server is None:
         parts += _vllm(config, model, compute_size)
     parts.append(Part("CUDA's context, rounding", CONTEXT, PHASES, estimate=True))
     return [part for part in parts if part.size]

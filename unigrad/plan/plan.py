@@ -145,11 +145,13 @@ def _needs(
 
 
 def _engine(config: Config, stages: Sequence[Objective], skeleton: PreTrainedModel) -> str | None:
-    """Which engine samples from this model where it is not the one at hand, or why none can, as far as its architecture
-    says."""
+    """Which engine samples from this model where it is not the one at hand, or where it does, or why none can, as far
+    as the architecture says."""
     evaluates = config.data.eval is not None and config.train.eval_steps > 0
     if not (evaluates or any(stage.samples for stage in stages)):
         return None
+    if config.rollout.vllm.server is not None:
+        return f"no vLLM on this GPU: {config.rollout.vllm.server} samples, and needs one of its own"
     try:
         _, fallback = expected_engine(config.rollout.engine, skeleton)
     except ValueError as error:

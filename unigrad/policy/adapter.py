@@ -89,6 +89,7 @@ class Adapter:
             torch.manual_seed(seed)
             self._peft = _put_on(model, lora, layers)
         self._model = model
+        self.rank: int = lora.r or 0
 
     @property
     def parameters(self) -> int:
@@ -123,6 +124,13 @@ class Adapter:
 
     def merged_state(self) -> dict[str, Tensor]:
         """The state of the model as it was before the adapter, by its names, with W + (α/r)·B·A for each W."""
+        return self._plain_state(merged=True)
+
+    def base_state(self) -> dict[str, Tensor]:
+        """As `merged_state`, without what the adapter adds."""
+        return self._plain_state(merged=False)
+
+    def _plain_state(self, *, merged: bool) -> dict[str, Tensor]:
         layers: dict[str, Any] = {
             name: layer for name, layer in self._model.named_modules() if hasattr(layer, "get_delta_weight")
         }
@@ -132,7 +140,7 @@ class Adapter:
                 owner, is_base, rest = key.partition(".base_layer.")
                 if is_base:
                     # In main memory, as there may be no room for a second model on the device.
-                    delta = layers[owner].get_delta_weight(_NAME) if rest == _WEIGHT else 0
+                    delta = layers[owner].get_delta_weight(_NAME) if merged and rest == _WEIGHT else 0
                     state[f"{owner}.{rest}"] = (tensor + delta).cpu()
                 elif key.partition(".lora_")[0] not in layers:
                     state[key] = tensor

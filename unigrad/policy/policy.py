@@ -199,6 +199,11 @@ class Policy(nn.Module):
         state = None if self.adapter is None else self.adapter.merged_state()
         save_pretrained(self.model, self.tokenizer, Path(path), dtype, state)
 
+    def save_base(self, path: Path, dtype: torch.dtype) -> None:
+        """As `save_pretrained`, without the adapter, which there must be."""
+        assert self.adapter is not None
+        save_pretrained(self.model, self.tokenizer, path, dtype, self.adapter.base_state())
+
     def save_trained(self, path: Path) -> None:
         """What training has changed, as it is: the whole model, or the adapter alone."""
         if self.adapter is None:

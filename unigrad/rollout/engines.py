@@ -120,7 +120,8 @@ def engine_of(rollout: RolloutConfig) -> Callable[[Policy], Engine]:
             )
         if rollout.temperature > HOTTEST:
             raise ConfigError(f"rollout.temperature = {rollout.temperature:g}: vLLM takes at most {HOTTEST:g}")
-        check_installed()
+        if rollout.vllm.server is None:
+            check_installed()
         return lambda policy: _vllm(policy, rollout.max_concurrent_tokens, rollout.vllm)
     if rollout.decode_dtype is None:
         return lambda policy: build(policy, rollout.max_concurrent_tokens)

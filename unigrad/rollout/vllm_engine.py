@@ -1,89 +1,148 @@
-"""Sampling by vLLM, in a process of its own that is given the policy's weights whenever these have changed."""
+"""Sampling by vLLM, in a process of its own or on a server, given the policy's weights whenever these have changed."""
 
 from __future__ import annotations
 
 import math
-import os
 import shutil
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from multiprocessing import Pipe
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from unigrad.config import VllmConfig
+from unigrad.errors import ConfigError
 from unigrad.policy import Policy, transformers_api
-from unigrad.policy.architecture import dimensions
-from unigrad.rollout import vllm_process
 from unigrad.rollout.engine import Completion, EngineError, OnCompletion, Prompt
 from unigrad.rollout.probe import check_log_probs
 from unigrad.rollout.rows import Row, StopRules, rows_of
 from unigrad.rollout.sampler import NOT_FINITE, trajectory_generator
 from unigrad.rollout.sampling import Sampling
-from unigrad.rollout.vllm_process import DONE, ENVIRONMENT, FAILED, Output, Request, check_installed
+from unigrad.rollout.vllm_colocated import VllmColocated
+from unigrad.rollout.vllm_process import Output, Request, room_for_rank, shape
+from unigrad.rollout.vllm_server import Needs, connected
+from unigrad.world import ALONE, current_world
 
-_SPARE_POSITIONS = 512
-"""Of the cache, for rows that end within a block."""
-_SECONDS_TO_END = 10
 _ROUNDING = 2.0**-18
 """In float32, of kernels other than ours: 30 layers of SmolLM2 make 2e-4 nats of it, stale weights far more."""
-_OF_A_RANK = {"RANK", "LOCAL_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+
+
+class Vllm(Protocol):
+    """vLLM, wherever it runs. Its weights have versions, counted by who gives them. What fails is an EngineError."""
+
+    def start(self, folder: Path, weights_version: int) -> None:
+        """Have it hold the weights of the model in the folder, for the first time."""
+        ...
+
+    def take_weights(self, folder: Path, weights_version: int) -> None:
+        """Those of the model in the folder, in place of its own; what it had computed by these is forgotten."""
+        ...
+
+    def take_adapter(self, folder: Path, weights_version: int) -> None:
+        """That in the folder, on the weights that it was started with, in place of the one before."""
+        ...
+
+    def sample(self, requests: Sequence[Request], weights_version: int) -> Generator[Output]:
+        """The outputs as they end; those that are not waited for are let go."""
+        ...
+
+    def awake(self) -> AbstractContextManager[None]:
+        """Inside, it has the memory that it samples with."""
+        ...
+
+    def rest(self) -> None:
+        """Give that memory back, where it is to."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class VllmEngine:
-    """An `Engine` that holds weights of its own, in vLLM's process: those of the policy at its last change.
+    """An `Engine` that holds weights of its own, in vLLM: those of the policy at its last change.
 
     They go over as files, which vLLM reads again; then its prefix cache is emptied, and a few tokens are sampled and
-    compared with the policy. An adapter is merged into them. Log-probs are at the sampling temperature, but of what
-    top_k and top_p leave where these cut; entropies are not given.
+    compared with the policy. An adapter is merged into them, or goes over alone. Log-probs are at the sampling
+    temperature, but of what top_k and top_p leave where these cut; entropies are not given.
+
+    Each rank has a vLLM process of its own. Of a server all ranks sample, and the first gives it weights: every rank
+    must call `generate` equally often, with prompts or without.
     """
 
     def __init__(self, policy: Policy, *, max_concurrent_tokens: int, options: VllmConfig | None = None) -> None:
-        """Start vLLM on the policy as it stands.
+        """Start vLLM on the policy as it stands, or give its weights to the server.
 
         Args:
             policy: what is sampled from.
             max_concurrent_tokens: the longest row; on a CPU also the positions that the key/value cache holds.
-            options: how vLLM is run; None: by default.
+            options: how vLLM is run, or where; None: by default.
 
         Raises:
-            ConfigError: vLLM is missing or of another version.
-            ValueError: one line: vLLM refuses the model, or gives other log-probs than the policy.
+            ConfigError: one line: vLLM is missing or of another version, the server is or was started otherwise, or it
+                refuses the model, or gives other log-probs than the policy.
         """
-        check_installed()
         self._policy = policy
         self._max_concurrent_tokens = max_concurrent_tokens
         self._options = options or VllmConfig()
-        self._files = TemporaryDirectory(prefix="unigrad-vllm-")
         self.weights_version = 1
         """How often vLLM has been given weights."""
-        self._is_awake = True
-        cannot = f"vLLM cannot run {type(policy.model).__name__}"
+        self._adapter = policy.adapter if self._options.adapter_only else None
+        self._world = ALONE if self._options.server is None else current_world()
         try:
-            self._save()
-            alone = self._options.tensor_parallel_size == 1
-            self._remote = _Remote(environment(os.environ, policy.device if alone else None))
-            self._remote.call("start", cannot, **self._arguments())
-            check_log_probs(self, policy, cannot, self._rounding)
-            if self._options.sleep:
-                self._sleep()
-        except EngineError as error:
-            self.close()
-            raise ValueError(str(error)) from error
+            self._remote = self._vllm()
+            self._world.from_first(self._start)
         except BaseException:
             self.close()
             raise
 
+    def _vllm(self) -> Vllm:
+        policy, options = self._policy, self._options
+        max_model_len = min(policy.max_positions or sys.maxsize, self._max_concurrent_tokens)
+        lora_rank = None if self._adapter is None else room_for_rank(self._adapter.rank)
+        if options.server is None:
+            return VllmColocated(
+                policy,
+                options,
+                max_model_len=max_model_len,
+                max_concurrent_tokens=self._max_concurrent_tokens,
+                lora_rank=lora_rank,
+            )
+        config = policy.model.config
+        dtype = str(policy.compute_dtype).removeprefix("torch.")
+        model = config.name_or_path or "MODEL"
+        needs = Needs(model, dtype, max_model_len, shape(config.get_text_config()), lora_rank)
+        return connected(options.server, needs, self._world)
+
+    def _start(self) -> None:
+        try:
+            self._files = TemporaryDirectory(prefix="unigrad-vllm-", dir=self._options.weights_folder)
+        except OSError as error:
+            raise ConfigError(f"rollout.vllm.weights_folder: {error}") from error
+        try:
+            if self._adapter is None:
+                self._save()
+                self._remote.start(self._folder, self.weights_version)
+            else:
+                base = Path(self._files.name) / "base"
+                self._policy.save_base(base, self._policy.compute_dtype)
+                self._remote.start(base, self.weights_version)
+                self._give()
+            cannot = f"vLLM cannot run {type(self._policy.model).__name__}"
+            check_log_probs(_AsItStands(self), self._policy, cannot, self._rounding)
+            self._given = _sums(self._policy)
+            self._remote.rest()
+        except (EngineError, ValueError) as error:
+            raise ConfigError(f"{error}{self._advice}") from error
+
     def close(self) -> None:
-        """End vLLM's process and take its files away."""
+        """End vLLM's process, or leave the server, and take the files away."""
         if hasattr(self, "_remote"):
             self._remote.close()
-        self._files.cleanup()
+        if hasattr(self, "_files"):
+            self._files.cleanup()
 
     def generate(
         self, prompts: Sequence[Prompt], sampling: Sampling, seed: int, on_completion: OnCompletion | None = None
@@ -96,6 +155,15 @@ class VllmEngine:
             FloatingPointError: the model's logits are not finite.
             EngineError: vLLM fails, has ended, or does not take the policy's weights.
         """
+        with self._remote.awake():
+            # Where the first rank fails, all do.
+            self.weights_version = self._world.from_first(self._updated)
+            return self._generate(prompts, sampling, seed, on_completion)
+
+    def _generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, seed: int, on_completion: OnCompletion | None = None
+    ) -> list[list[Completion]]:
+        """From the weights that vLLM has."""
         rows = rows_of(prompts, sampling, transformers_api.max_positions(self._policy.model.config) or sys.maxsize)
         longest = max((row.length for row in rows), default=0)
         if longest > self._max_concurrent_tokens:
@@ -106,18 +174,14 @@ class VllmEngine:
         stops = StopRules.of(self._policy.model, self._policy.tokenizer, sampling)
         requests = [(row.prompt.token_ids, _parameters(row, sampling, seed, stops)) for row in rows]
         ended: dict[tuple[str, int], Completion] = {}
-        with self._awake():
-            self._update()
-            for output in self._sampled(requests):
+        with closing(self._remote.sample(requests, self.weights_version)) as outputs:
+            for output in outputs:
                 row, completion = rows[output[0]], self._completion(output, stops)
                 ended[row.prompt.key, row.index] = completion
                 if on_completion is not None:
                     on_completion(row.prompt, row.index, completion)
         indices = range(sampling.num_generations)
         return [[ended[prompt.key, index] for index in indices] for prompt in prompts]
-
-    def _sampled(self, requests: Sequence[Request]) -> Iterator[Output]:
-        return self._remote.answers("sample", "vLLM failed as it sampled", requests=requests)
 
     def _completion(self, output: Output, stops: StopRules) -> Completion:
         _, ids, logprobs, reason = output
@@ -136,138 +200,63 @@ class VllmEngine:
             weights_version=self.weights_version,
         )
 
-    def _update(self) -> None:
-        """Give vLLM the policy's weights, if they have changed. Raises EngineError where it does not take them."""
-        if _sums(self._policy) == self._given:
-            return
+    def _updated(self) -> int:
+        """The version of vLLM's weights, which are given to it if they have changed. Raises EngineError where it does
+        not take them, and FloatingPointError where they are none."""
+        sums = _sums(self._policy)
+        if sums == self._given:
+            return self.weights_version
+        if not all(map(math.isfinite, sums)):
+            # A server's cache would hold what is no number for whoever comes after.
+            raise FloatingPointError(NOT_FINITE)
         earlier = self._folder
         self.weights_version += 1
-        self._save()
-        self._remote.call("take_weights", "vLLM does not take the policy's weights", folder=str(self._folder))
+        self._give()
         shutil.rmtree(earlier)
         what = f"weights {self.weights_version} in vLLM"
         try:
-            check_log_probs(self, self._policy, what, self._rounding)
+            check_log_probs(_AsItStands(self), self._policy, what, self._rounding)
         except ValueError as error:
-            if not all(bool(parameter.isfinite().all()) for parameter in self._policy.model.parameters()):
-                raise FloatingPointError(NOT_FINITE) from error
-            raise EngineError(str(error)) from error
+            raise EngineError(f"{error}{self._advice}") from error
+        self._given = sums
+        return self.weights_version
+
+    @property
+    def _advice(self) -> str:
+        return "" if self._adapter is None else "; with rollout.vllm.adapter_only false the adapter is merged"
 
     @property
     def _rounding(self) -> float:
         return max(torch.finfo(self._policy.compute_dtype).eps, _ROUNDING)
 
+    def _give(self) -> None:
+        """Have vLLM hold what training has changed, as it is now."""
+        self._save()
+        take = self._remote.take_weights if self._adapter is None else self._remote.take_adapter
+        take(self._folder, self.weights_version)
+
     def _save(self) -> None:
-        """Write the policy where vLLM reads it."""
-        self._policy.save_pretrained(self._folder, self._policy.compute_dtype)
-        self._given = _sums(self._policy)
+        """Write it where vLLM reads it."""
+        if self._adapter is None:
+            self._policy.save_pretrained(self._folder, self._policy.compute_dtype)
+        else:
+            self._adapter.save(self._folder)
 
     @property
     def _folder(self) -> Path:
         return Path(self._files.name) / str(self.weights_version)
 
-    @contextmanager
-    def _awake(self) -> Iterator[None]:
-        """Inside, vLLM has its memory on the GPU."""
-        if self._is_awake:
-            yield
-            return
-        self._remote.call("wake_up", "vLLM failed as it woke up")
-        self._is_awake = True
-        try:
-            yield
-        finally:
-            self._sleep()
 
-    def _sleep(self) -> None:
-        self._remote.call("sleep", "vLLM failed as it went to sleep")
-        self._is_awake = False
+@dataclass(frozen=True, slots=True)
+class _AsItStands:
+    """An `Engine` that samples from the weights that vLLM has, on this rank alone."""
 
-    def _arguments(self) -> dict[str, Any]:
-        policy, options = self._policy, self._options
-        is_cpu = policy.device.type == "cpu"
-        return {
-            "model": str(self._folder),
-            "dtype": str(policy.compute_dtype).removeprefix("torch."),
-            "max_model_len": min(policy.max_positions or sys.maxsize, self._max_concurrent_tokens),
-            "tensor_parallel_size": options.tensor_parallel_size,
-            "gpu_memory_utilization": options.memory_share,
-            "kv_cache_memory_bytes": self._cache_bytes() if is_cpu else None,
-            "enable_sleep_mode": options.sleep,
-            "enforce_eager": is_cpu,
-        }
+    engine: VllmEngine
 
-    def _cache_bytes(self) -> int:
-        """Of the keys and values of `max_concurrent_tokens`."""
-        model = dimensions(self._policy.model)
-        each = 2 * model.layers * model.key_value_heads * model.head_size * self._policy.compute_dtype.itemsize
-        return each * (self._max_concurrent_tokens + _SPARE_POSITIONS)
-
-
-class _Remote:
-    """vLLM's process from here: calls by name, whose answers come one by one."""
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._pipe, theirs = Pipe()
-        # A session of its own: a terminal's Ctrl-C is for the run to answer. It ends when this end of the pipe does.
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", vllm_process.__name__, str(theirs.fileno())],
-            env=environment,
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            # Whoever asks for vLLM's own messages sees them.
-            stderr=None
-            if environment["VLLM_LOGGING_LEVEL"] != ENVIRONMENT["VLLM_LOGGING_LEVEL"]
-            else subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        theirs.close()
-        self._calls = 0
-
-    def call(self, name: str, failed: str, **arguments: Any) -> None:
-        """Raises EngineError, which begins with `failed`, where it fails, and where the process has ended."""
-        for _ in self.answers(name, failed, **arguments):
-            pass
-
-    def answers(self, name: str, failed: str, **arguments: Any) -> Iterator[Output]:
-        """What the call gives, as it comes. Raises as `call` does."""
-        self._calls += 1
-        try:
-            self._pipe.send((self._calls, name, arguments))
-            while True:
-                number, kind, answer = self._pipe.recv()
-                if number != self._calls:  # of a call that was left before its end
-                    continue
-                if kind == DONE:
-                    return
-                if kind == FAILED:
-                    raise EngineError(f"{failed}: {answer}")
-                yield answer
-        except (EOFError, BrokenPipeError, ConnectionResetError) as error:
-            raise EngineError(f"{failed}: its process has ended ({self._process.wait()})") from error
-
-    def close(self) -> None:
-        self._pipe.close()
-        try:
-            self._process.wait(_SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-
-def environment(ours: Mapping[str, str], device: torch.device | None) -> dict[str, str]:
-    """The variables of vLLM's process, from those of this one. device: that of the policy, where vLLM is to have no
-    other."""
-    # By torchrun's it would take itself for one of the ranks.
-    own = {
-        name: value for name, value in ours.items() if name not in _OF_A_RANK and not name.startswith("TORCHELASTIC")
-    }
-    if device is not None and device.type == "cuda":
-        visible = own.get("CUDA_VISIBLE_DEVICES")
-        index = device.index or 0
-        own["CUDA_VISIBLE_DEVICES"] = visible.split(",")[index] if visible else str(index)
-    return {**ENVIRONMENT, **own}
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, seed: int, on_completion: OnCompletion | None = None
+    ) -> list[list[Completion]]:
+        return self.engine._generate(prompts, sampling, seed, on_completion)
 
 
 def _parameters(row: Row, sampling: Sampling, seed: int, stops: StopRules) -> dict[str, Any]:

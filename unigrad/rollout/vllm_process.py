@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from packaging.specifiers import SpecifierSet
@@ -29,6 +30,8 @@ Request = tuple[Sequence[int], Mapping[str, Any]]
 """A prompt's ids, and the arguments of vLLM's SamplingParams."""
 Output = tuple[int, list[int], list[float], str]
 """The request's position, the sampled ids with the log-prob of each, and what ended them."""
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Of which vLLM makes room for adapters: one of a rank between these takes the room of the next."""
 HOTTEST = 2.0
 """The highest temperature that vLLM samples at."""
 ENDED, DONE, FAILED = "ended", "done", "failed"
@@ -52,8 +55,49 @@ def _installed() -> str | None:
     return None
 
 
+def room_for_rank(rank: int) -> int:
+    """What vLLM must make room for, to take adapters of this rank. Raises ConfigError where it takes none such."""
+    rooms = [each for each in LORA_RANKS if each >= rank]
+    if not rooms:
+        raise ConfigError(
+            f"rollout.vllm.adapter_only: vLLM takes adapters of rank {LORA_RANKS[-1]} at most, and model.lora.r is "
+            f"{rank}; leave it out, and they are merged"
+        )
+    return rooms[0]
+
+
+class Weights:
+    """What each of vLLM's workers does besides its own: its `worker_extension_cls`, of a server too."""
+
+    def take_weights(self: Any, folder: str) -> None:
+        """Those of the model in the folder, in place of the worker's own."""
+        if not Path(folder).is_dir():
+            raise FileNotFoundError("it sees no such folder; rollout.vllm.weights_folder must be one that it does")
+        self.reload_weights(weights_path=folder)
+        _pack_head(self.get_model())
+
+    def model_shape(self: Any) -> dict[str, Any]:
+        """Of the model that it serves: see `shape`."""
+        return shape(self.model_config.hf_text_config)
+
+
+EXTENSION = f"unigrad.rollout.vllm_process.{Weights.__name__}"
+"""As vLLM is told of it."""
+
+
+def shape(config: Any) -> dict[str, Any]:
+    """What a model's weights must have in common with another's, by the names in its (transformers') config; None
+    where it has no such name."""
+    names = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")
+    return {name: getattr(config, name, None) for name in names}
+
+
 class VllmProcess:
     """What may be asked of the process: each method by its name, with the arguments that come through the pipe."""
+
+    def __init__(self) -> None:
+        self._adapter: Any = None
+        """vLLM's LoRARequest; None: the model is sampled from as it is."""
 
     def start(self, **arguments: Any) -> None:
         """The arguments are those of vLLM's `LLM`."""
@@ -61,6 +105,7 @@ class VllmProcess:
 
         self._llm = vllm.LLM(
             **arguments,
+            worker_extension_cls=EXTENSION,
             logprobs_mode="processed_logprobs",
             generation_config="vllm",
             disable_log_stats=True,
@@ -77,7 +122,8 @@ class VllmProcess:
         waiting: set[str] = set()
         for number, (token_ids, options) in enumerate(requests):
             parameters = SamplingParams(**options, output_kind=RequestOutputKind.FINAL_ONLY)
-            engine.add_request(str(number), {"prompt_token_ids": list(token_ids)}, parameters)
+            prompt = {"prompt_token_ids": list(token_ids)}
+            engine.add_request(str(number), prompt, parameters, lora_request=self._adapter)
             waiting.add(str(number))
         try:
             while waiting:
@@ -93,10 +139,20 @@ class VllmProcess:
 
     def take_weights(self, folder: str) -> None:
         """Those of the model in the folder, in place of its own."""
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_path": folder})
-        self._llm.apply_model(_pack_head)
+        self._llm.collective_rpc(Weights.take_weights.__name__, kwargs={"folder": folder})
         # What it holds of earlier prompts is of the weights before.
         self._llm.reset_prefix_cache()
+
+    def take_adapter(self, folder: str, number: int) -> None:
+        """That in the folder, in place of the one before; `number` is one that no other has had."""
+        from vllm.lora.request import LoRARequest
+
+        # Keys and values are found again by the adapter's name.
+        adapter = LoRARequest(str(number), number, folder)
+        self._llm.llm_engine.add_lora(adapter)
+        if self._adapter is not None:
+            self._llm.llm_engine.remove_lora(self._adapter.lora_int_id)
+        self._adapter = adapter
 
     def sleep(self) -> None:
         """Give the GPU's memory back; the weights wait in main memory."""

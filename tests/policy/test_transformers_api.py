@@ -241,6 +241,15 @@ def test_heads_that_share_keys_keep_them_once_under_a_mask(tiny_model: Build, mo
     assert less < more
 
 
+@pytest.mark.parametrize("architecture", ["llama", "gemma", "gemma2", "qwen2", "granite"])
+def test_rms_norm_epsilon(tiny_model: Build, architecture: str) -> None:
+    model = tiny_model(architecture, rms_norm_eps=3e-4)
+    found = [epsilon for each in model.modules() if (epsilon := transformers_api.rms_norm_epsilon(each)) is not None]
+    assert len(found) >= 2 * model.config.num_hidden_layers + 1
+    assert set(found) == {3e-4}
+    assert transformers_api.rms_norm_epsilon(torch.nn.LayerNorm(4)) is None
+
+
 def test_is_stateful(tiny_model: Build) -> None:
     assert transformers_api.is_stateful(small(STATE))
     assert not transformers_api.is_stateful(tiny_model("llama"))

@@ -29,7 +29,7 @@ def recompute(model: nn.Module) -> None:
 def _changed(module: nn.Module) -> type[nn.Module] | None:
     kind = type(module)
     if all(hasattr(module, name) for name in GATED):
-        return type(kind.__name__, (_Gated, kind), {})
+        return type(kind.__name__, (_RecomputedGated, kind), {})
     weight = getattr(module, "weight", None)
     if kind.__name__.endswith("Norm") and isinstance(weight, Tensor) and weight.ndim == 1:
         return type(kind.__name__, (_Recomputed, kind), {})
@@ -65,17 +65,28 @@ class _Recomputed(nn.Module):
         return _again(super().forward, hidden) if torch.is_grad_enabled() else super().forward(hidden)
 
 
-class _Gated(nn.Module):
+class Gated(nn.Module):
+    """A gated MLP in two parts: its first two products, and from what they give its result."""
+
     gate_proj: nn.Module
     up_proj: nn.Module
     down_proj: nn.Module
     act_fn: nn.Module
 
     def forward(self, hidden: Tensor) -> Tensor:
+        return self._down(self.gate_proj(hidden), self.up_proj(hidden))
+
+    def _down(self, gate: Tensor, up: Tensor) -> Tensor:
+        result: Tensor = self.down_proj(self._halves(gate, up))
+        return result
+
+    def _halves(self, gate: Tensor, up: Tensor) -> Tensor:
+        result: Tensor = self.act_fn(gate) * up
+        return result
+
+
+class _RecomputedGated(Gated):
+    def forward(self, hidden: Tensor) -> Tensor:
         # Early stopping ends the second computation at what `down_proj` keeps, its input: before its product.
         gate, up = self.gate_proj(hidden), self.up_proj(hidden)
         return _again(self._down, gate, up) if torch.is_grad_enabled() else self._down(gate, up)
-
-    def _down(self, gate: Tensor, up: Tensor) -> Tensor:
-        result: Tensor = self.down_proj(self.act_fn(gate) * up)
-        return result

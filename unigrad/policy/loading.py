@@ -21,6 +21,7 @@ from unigrad.errors import nearest, one_line
 from unigrad.policy import transformers_api
 from unigrad.policy.activations import recompute
 from unigrad.policy.architecture import bundled_architectures, check_parameters, override_rope, skeleton
+from unigrad.policy.fused import fuse
 from unigrad.policy.layouts import costs_of
 from unigrad.policy.model_files import check_model_files
 from unigrad.policy.policy import Policy
@@ -85,6 +86,8 @@ def load_policy(
     )
     check_logits(policy, name_or_path)
     check_causal(policy, name_or_path)
+    if torch_device.type == "cuda":
+        fuse(policy)
     if not gradient_checkpointing:
         recompute(policy.model)
     policy.costs = costs_of(policy)

@@ -164,6 +164,14 @@ def blocks(model: PreTrainedModel) -> list[nn.Module]:
     return list(next((each for each in lists if len(each) == count), []))
 
 
+def rms_norm_epsilon(module: nn.Module) -> float | None:
+    """What a norm by the mean square adds to it; None of a module that is none, or has not one weight a feature."""
+    weight = getattr(module, "weight", None)
+    if not type(module).__name__.endswith("RMSNorm") or not isinstance(weight, Tensor) or weight.ndim != 1:
+        return None
+    return getattr(module, "variance_epsilon", getattr(module, "eps", None))
+
+
 def is_stateful(model: PreTrainedModel) -> bool:
     """Whether it folds earlier tokens into a state, which cannot be cut at a position."""
     return bool(model._is_stateful)

@@ -213,21 +213,6 @@ def test_weights_that_are_not_the_policys_are_an_error(engine: VllmEngine, polic
         sample(engine)
 
 
-@needs_vllm
-def test_an_adapter_is_merged() -> None:
-    pytest.importorskip("peft")
-    policy = load_policy(model_source("tiny"), device="cpu")
-    policy.add_adapter(LoraConfig(r=4), 0)
-    engine = start(policy)
-    try:
-        plain = sample(engine, temperature=0.0)
-        step(policy, 0.05)
-        adapted = sample(engine, temperature=0.0)
-        assert flat(adapted) == flat(sample(torch_engine(policy), temperature=0.0)) != flat(plain)
-    finally:
-        engine.close()
-
-
 def check_adapter_alone(options: VllmConfig) -> None:
     policy = load_policy(model_source("tiny"), device="cpu")
     policy.add_adapter(LoraConfig(r=4, alpha=6.0), 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import json
 import os
 import shlex
 import signal
@@ -27,7 +28,7 @@ from packaging.specifiers import SpecifierSet
 from test_vllm_engine import ROOM, check_adapter_alone, flat, metrics, mismatch, options, sample, step, torch_engine
 
 from unigrad.cli import main
-from unigrad.config import RolloutConfig, VllmConfig
+from unigrad.config import LoraConfig, RolloutConfig, VllmConfig
 from unigrad.data.tiny import model_source
 from unigrad.errors import ConfigError
 from unigrad.policy import Policy, load_policy
@@ -119,6 +120,21 @@ def test_greedy_tokens_are_the_torch_engines_also_after_a_step(engine: VllmEngin
     warm = sample(engine, temperature=0.6)
     assert mismatch(policy, warm, 0.6) < 1e-4
     assert len({each.token_ids for each in warm[0]}) > 1
+
+
+@needs_vllm
+def test_an_adapter_is_merged(address: str) -> None:
+    pytest.importorskip("peft")
+    policy = tiny()
+    policy.add_adapter(LoraConfig(r=4), 0)
+    engine = start(policy, address)
+    try:
+        plain = sample(engine, temperature=0.0)
+        step(policy, 0.05)
+        adapted = sample(engine, temperature=0.0)
+        assert flat(adapted) == flat(sample(torch_engine(policy), temperature=0.0)) != flat(plain)
+    finally:
+        engine.close()
 
 
 @needs_vllm
@@ -282,6 +298,20 @@ def test_ranks_share_a_server_and_its_loss_is_one_line_and_the_run_goes_on(addre
     assert (run / "final").is_dir()
     assert [line["step"] for line in metrics(run)] == [*range(int(last) + 1)]
     for line in metrics(run)[1:]:
+        assert line.get("policy/rollout_mismatch_max", 0.0) < 1e-4
+
+
+@needs_vllm
+def test_ranks_train_an_adapter_that_goes_over_alone(address: str, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    run = tmp_path / "run"
+    lora = {"model__lora__r": 4, "rollout__vllm__adapter_only": True, "train__learning_rate": 0.01}
+    keys = options(run, rollout__vllm__server=address, train__max_steps=3, train__eval_steps=0, **lora)
+    ranks.train(2, tmp_path, keys)
+    lines = [line for file in (run / "rollouts").iterdir() for line in file.read_text().splitlines()]
+    versions = {json.loads(line).get("weights_version") for line in lines}
+    assert versions - {None} == {1, 2, 3}  # a demonstration has none
+    for line in metrics(run):
         assert line.get("policy/rollout_mismatch_max", 0.0) < 1e-4
 
 

@@ -158,12 +158,12 @@ class VllmEngine:
         with self._remote.awake():
             # Where the first rank fails, all do.
             self.weights_version = self._world.from_first(self._updated)
-            return self._generate(prompts, sampling, seed, on_completion)
+            return self.generate_as_it_stands(prompts, sampling, seed, on_completion)
 
-    def _generate(
+    def generate_as_it_stands(
         self, prompts: Sequence[Prompt], sampling: Sampling, seed: int, on_completion: OnCompletion | None = None
     ) -> list[list[Completion]]:
-        """From the weights that vLLM has."""
+        """The same from the weights that vLLM has, on this rank alone."""
         rows = rows_of(prompts, sampling, transformers_api.max_positions(self._policy.model.config) or sys.maxsize)
         longest = max((row.length for row in rows), default=0)
         if longest > self._max_concurrent_tokens:
@@ -256,7 +256,7 @@ class _AsItStands:
     def generate(
         self, prompts: Sequence[Prompt], sampling: Sampling, seed: int, on_completion: OnCompletion | None = None
     ) -> list[list[Completion]]:
-        return self.engine._generate(prompts, sampling, seed, on_completion)
+        return self.engine.generate_as_it_stands(prompts, sampling, seed, on_completion)
 
 
 def _parameters(row: Row, sampling: Sampling, seed: int, stops: StopRules) -> dict[str, Any]:

@@ -373,6 +373,19 @@ def test_what_the_engine_cannot_do_is_refused(section: dict[str, Any], message: 
         engine_of(RolloutConfig.model_validate(section))
 
 
+def test_a_model_is_not_cut_over_the_devices_of_other_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    section = RolloutConfig.model_validate({"engine": "vllm", "vllm": {"tensor_parallel_size": 2}})
+    monkeypatch.setenv("RANK", "8")
+    monkeypatch.setenv("WORLD_SIZE", "16")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    with pytest.raises(ConfigError, match=r"each of the 8 ranks .* started with --tensor-parallel-size 2"):
+        engine_of(section)
+    # A rank alone on its machine has all of the machine's devices.
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    monkeypatch.setattr(vllm_process, "_installed", lambda: "0.32.0")
+    assert callable(engine_of(section))
+
+
 def test_an_adapter_that_vllm_has_no_room_for_is_refused() -> None:
     assert [room_for_rank(each) for each in (1, 2, 8, 9, 300, 512)] == [1, 8, 8, 16, 320, 512]
     with pytest.raises(

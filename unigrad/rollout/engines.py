@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from unigrad.config import VLLM, RolloutConfig, VllmConfig
 from unigrad.errors import ConfigError
+from unigrad.machine import launched
 from unigrad.plugins import add, find
 from unigrad.policy import Policy
 from unigrad.rollout.engine import Engine
@@ -113,15 +114,7 @@ def engine_of(rollout: RolloutConfig) -> Callable[[Policy], Engine]:
             f"rollout.vllm: only rollout.engine = {VLLM!r} reads it, not {rollout.engine!r}; leave it out"
         )
     if build is _vllm and rollout.decode_dtype is None:
-        if Sampling.of_training(rollout).is_truncated:
-            raise ConfigError(
-                f"rollout.top_p = {rollout.top_p:g}, rollout.top_k = {rollout.top_k}: vLLM's log-probs are of what "
-                "these leave, and not the policy's; set them to 1 and 0, or use rollout.engine = 'torch'"
-            )
-        if rollout.temperature > HOTTEST:
-            raise ConfigError(f"rollout.temperature = {rollout.temperature:g}: vLLM takes at most {HOTTEST:g}")
-        if rollout.vllm.server is None:
-            check_installed()
+        _check_vllm(rollout)
         return lambda policy: _vllm(policy, rollout.max_concurrent_tokens, rollout.vllm)
     if rollout.decode_dtype is None:
         return lambda policy: build(policy, rollout.max_concurrent_tokens)
@@ -132,6 +125,25 @@ def engine_of(rollout: RolloutConfig) -> Callable[[Policy], Engine]:
         )
     dtype: torch.dtype = getattr(torch, rollout.decode_dtype)
     return lambda policy: _torch(policy, rollout.max_concurrent_tokens, dtype)
+
+
+def _check_vllm(rollout: RolloutConfig) -> None:
+    if Sampling.of_training(rollout).is_truncated:
+        raise ConfigError(
+            f"rollout.top_p = {rollout.top_p:g}, rollout.top_k = {rollout.top_k}: vLLM's log-probs are of what "
+            "these leave, and not the policy's; set them to 1 and 0, or use rollout.engine = 'torch'"
+        )
+    if rollout.temperature > HOTTEST:
+        raise ConfigError(f"rollout.temperature = {rollout.temperature:g}: vLLM takes at most {HOTTEST:g}")
+    parts, ranks = rollout.vllm.tensor_parallel_size, launched().local_size
+    if parts > 1 and ranks > 1:
+        raise ConfigError(
+            f"rollout.vllm.tensor_parallel_size = {parts}: each of the {ranks} ranks of this machine has a vLLM of its "
+            f"own, on one device; have all of them sample from one server (rollout.vllm.server) that was started with "
+            f"--tensor-parallel-size {parts}"
+        )
+    if rollout.vllm.server is None:
+        check_installed()
 
 
 def emulates_bfloat16(device: torch.device) -> bool:

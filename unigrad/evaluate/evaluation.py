@@ -153,7 +153,7 @@ def measure(
     say.print(f"written: {out / files.RESULTS_FILE}", markup=False, soft_wrap=True)
     if passes is not None:
         write_passes(passes, out, loaded)
-        say.print(f"written: {passes}, for data.train with data.min_pass_rate or data.max_pass_rate", markup=False)
+        say.print(f"written: {passes}, to train on with data.min_pass_rate", markup=False, soft_wrap=True)
     return out
 
 

@@ -123,9 +123,7 @@ def _examples(examples: Mapping[str, Sequence[Example]]) -> str:
         for each in sets:
             texts = {"prompt": each.prompt, "demonstration": each.demonstration, "answer": each.answer}
             shown = "".join(
-                f'<dt>{name}</dt><dd class="text">{escape(text)}</dd>\n'
-                for name, text in texts.items()
-                if text is not None
+                f'<dt>{name}</dt><dd class="text">{escape(text)}</dd>\n' for name, text in texts.items() if text
             )
             parts.append(
                 f"<details open><summary>{escape(run)}, {escape(each.set)}: {escape(each.columns)}</summary>\n"

@@ -37,6 +37,6 @@ def example_lines(example: Example) -> Iterator[str]:
     yield f"{example.set}: a problem as the model gets it, line breaks as ⏎:"
     texts = {"prompt": example.prompt, "demonstration": example.demonstration, "answer": example.answer}
     for name, text in texts.items():
-        if text is not None:
+        if text:
             line = text.replace("\n", "⏎")
             yield f"  {name:<14} {shortened(line, LONGEST)}"

@@ -44,7 +44,7 @@ def measure(options: dict[str, str], sizes: dict[str, int], repeats: int) -> Mea
         return Measured(
             model=options.get("model.name_or_path", "tiny"),
             parameters=model.parameters,
-            dtype=str(policy.compute_dtype).removeprefix("torch."),
+            dtype=policy.computes_in,
             device=torch.cuda.get_device_name(policy.device) if policy.device.type == "cuda" else str(policy.device),
             threads=threads_in_words(),
             seconds={str(part): [each[part] for each in taken] for part in Part},

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from unigrad.data.rows import value_at
 from unigrad.types import Problem
 
 PASS_RATE = "pass_rate"
@@ -71,7 +72,5 @@ def _rates(problems: Sequence[Problem], columns: Sequence[str]) -> dict[int, flo
 
 def _value(problem: Problem, column: str) -> Any:
     """None where there is none, and for a missing number."""
-    value: Any = problem.columns
-    for key in (column,) if column in problem.columns else column.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
+    value = value_at(problem.columns, column)
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -11,7 +11,7 @@ from typing import Any
 
 from unigrad.data.chats import asked, demonstration, is_chat, loaded, question
 from unigrad.data.options import shown_option, with_options
-from unigrad.data.rows import Row, read_rows
+from unigrad.data.rows import Row, read_rows, value_at
 from unigrad.errors import nearest
 from unigrad.files import is_utf8
 from unigrad.types import AnswerKind, Problem
@@ -164,14 +164,7 @@ def _is_empty(value: Any) -> bool:
 
 
 def _value(row: Row, column: str) -> Any:
-    if column in row.columns:
-        return row.columns[column]
-    value: Any = row.columns
-    for key in column.split("."):
-        if not isinstance(value, dict) or key not in value:
-            return _ABSENT
-        value = value[key]
-    return value
+    return value_at(row.columns, column, _ABSENT)
 
 
 def _nearest_column(column: str, row: Row) -> str:

@@ -7,7 +7,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -33,6 +33,18 @@ class Row:
     where: str
     name: str
     columns: dict[str, Any]
+
+
+def value_at(columns: Mapping[str, Any], column: str, absent: Any = None) -> Any:
+    """A column's value, by its own name or else by a dotted path into nested ones; `absent` where there is none."""
+    if column in columns:
+        return columns[column]
+    value: Any = columns
+    for key in column.split("."):
+        if not isinstance(value, Mapping) or key not in value:
+            return absent
+        value = value[key]
+    return value
 
 
 def read_rows(source: str, *, split: str = "train", subset: str | None = None, limit: int | None = None) -> list[Row]:

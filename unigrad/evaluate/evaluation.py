@@ -123,7 +123,7 @@ def measure(
     before = files.read_settings(out)
     demanded = protocol.max_completion_length
     protocol, line = _completed(protocol, model, before if rescore else None)
-    tasks = _tasks(suites, partial(_samples, model, protocol, before), protocol.limit, data, out)
+    tasks = _tasks(suites, partial(_samples, protocol, before, own_samples(model)), protocol.limit, data, out)
     loaded = {task.benchmark.name: task.loaded for task in tasks}
     if passes is not None:
         check_passes(passes, loaded)
@@ -191,10 +191,10 @@ def default_folder(model: str, suite: str) -> Path:
     return Path("evaluations") / "-".join((model_label(model), *names))
 
 
-def _samples(model: str, protocol: Protocol, before: Mapping[str, Any] | None, benchmark: Benchmark) -> int:
-    """Of each problem. before: the settings of what is there already."""
+def _samples(protocol: Protocol, before: Mapping[str, Any] | None, own: int, benchmark: Benchmark) -> int:
+    """Of each problem. before: the settings of what is there already. own: where the benchmark has no k of its own."""
     begun = before["benchmarks"].get(benchmark.name, {}).get("samples") if before else None
-    return protocol.samples or begun or benchmark.samples or own_samples(model)
+    return protocol.samples or begun or benchmark.samples or own
 
 
 def _tasks(

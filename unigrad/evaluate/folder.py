@@ -66,7 +66,7 @@ def read_problems(folder: Path, benchmark: str) -> dict[str, Asked]:
 
 def has_completions(folder: Path) -> bool:
     """Until the first completion is there, an evaluation may still be changed."""
-    return any(path.stat().st_size for path in (folder / COMPLETIONS_FOLDER).glob("*.jsonl"))
+    return any(path.stat().st_size for path in completions_files(folder).values())
 
 
 def read_settings(folder: Path) -> dict[str, Any] | None:

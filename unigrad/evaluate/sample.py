@@ -10,12 +10,12 @@ from unigrad.data import PromptTemplate, prompted, turn_of
 from unigrad.errors import ConfigError, one_line
 from unigrad.evaluate.own_run import as_trained
 from unigrad.evaluate.protocol import Protocol
-from unigrad.evaluate.sampler import fitted_template, load_model
+from unigrad.evaluate.sampler import fitted_template, load_model, sampling_of
 from unigrad.evaluate.suites import BENCHMARKS, TINY
 from unigrad.live import LiveConsole
 from unigrad.machine import limit_threads
 from unigrad.policy import Policy
-from unigrad.rollout import Engine, Prompt, Sampling
+from unigrad.rollout import Engine, Prompt
 from unigrad.types import Message, Problem
 
 ASKING = "> "
@@ -65,14 +65,7 @@ class Speaker:
         if room < 1:
             raise ValueError(f"the prompt has {len(prompt_ids)} tokens, which leave no room for a completion")
         end = turn_of(self.template, self.policy.tokenizer).end_id
-        sampling = Sampling(
-            num_generations=self.protocol.samples or 1,
-            max_completion_length=room,
-            temperature=self.protocol.drawn_at,
-            top_p=self.protocol.nucleus,
-            stop=self.protocol.stop or (),
-            stop_token_ids=() if end is None else (end,),
-        )
+        sampling = sampling_of(self.protocol, self.protocol.samples or 1, room, end)
         (found,) = self.engine.generate([Prompt(text, prompt_ids)], sampling, self.protocol.drawn_by)
         return [each.text for each in found]
 

@@ -53,7 +53,7 @@ def facts(policy: Policy) -> dict[str, Any]:
     is_cuda = policy.device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name(policy.device) if is_cuda else str(policy.device),
-        "dtype": str(policy.compute_dtype).removeprefix("torch."),
+        "dtype": policy.computes_in,
         "threads": torch.get_num_threads(),
         "positions": policy.max_positions,
     }
@@ -87,14 +87,7 @@ class BenchmarkSampler:
         if end is not None:
             policy.check_embedded([end], f"{benchmark.name}: {END}")
         self._positions = policy.max_positions
-        self._sampling = Sampling(
-            num_generations=samples,
-            max_completion_length=protocol.longest_completion,
-            temperature=protocol.drawn_at,
-            top_p=protocol.nucleus,
-            stop=protocol.stop or (),
-            stop_token_ids=() if end is None else (end,),
-        )
+        self._sampling = sampling_of(protocol, samples, protocol.longest_completion, end)
         prompts = [each.prompt_ids for each in self._problems]
         longest = _longest_row(prompts, policy.max_positions, protocol, benchmark.name)
         rows = ROUNDS * (protocol.max_concurrent_tokens // longest)
@@ -122,6 +115,19 @@ class BenchmarkSampler:
         block = f"#{chunk.first // BLOCK}" if chunk.first else ""
         keyed = [replace(each, problem=replace(each.problem, id=f"{each.problem.id}{block}")) for each in problems]
         roll_out(self._engine, scorer, keyed, replace(self._sampling, num_generations=chunk.count), self._seed, sampled)
+
+
+def sampling_of(protocol: Protocol, samples: int, longest: int, end: int | None) -> Sampling:
+    """`samples` completions of at most `longest` tokens, as the protocol draws them. end: the token of the turn's end,
+    where that ends one too."""
+    return Sampling(
+        num_generations=samples,
+        max_completion_length=longest,
+        temperature=protocol.drawn_at,
+        top_p=protocol.nucleus,
+        stop=protocol.stop or (),
+        stop_token_ids=() if end is None else (end,),
+    )
 
 
 def fitted_template(

@@ -115,6 +115,11 @@ class Policy(nn.Module):
         return dtype
 
     @property
+    def computes_in(self) -> str:
+        """`compute_dtype` by its name in a configuration: float32, bfloat16."""
+        return str(self.compute_dtype).removeprefix("torch.")
+
+    @property
     def trained_bytes(self) -> int:
         """Of the weights that are trained, without the value head's."""
         return sum(p.numel() * p.element_size() for p in self.model.parameters() if p.requires_grad)

@@ -12,8 +12,7 @@ from unigrad.evaluate.completions import Sample as Completion
 from unigrad.evaluate.completions import parsed, read
 from unigrad.evaluate.folder import Asked, completions_files, read_problems
 from unigrad.report.evaluations import Evaluation
-from unigrad.report.grid import spread
-from unigrad.report.sample import Sample, Step, packed
+from unigrad.report.sample import Sample, Step, packed, varied
 
 MOST = 32
 """Completions of a problem that the page has at most; there may be thousands."""
@@ -32,7 +31,7 @@ class _Place:
 
 @dataclass(frozen=True)
 class _Benchmark:
-    """One benchmark's completions, by problem, of which only the places are held."""
+    """One benchmark's completions, by problem and in the order of their indices, of which only the places are held."""
 
     number: int
     title: str
@@ -46,19 +45,18 @@ class _Benchmark:
         most = max(map(len, self.places.values()))
         each = max(1, min(MOST, ceil(most * sqrt(share))))
         problems = min(len(self.places), max(1, round(share * len(self.places) * most / each)))
-        by_solved = sorted(self.places, key=lambda name: sum(place.correct for place in self.places[name]))
-        chosen = {by_solved[place] for place in spread(len(by_solved), problems)}
         with self.path.open("rb") as file:
             questions = []
-            for name in self.places:
-                if name in chosen:
-                    found = _varied(self.places[name], each)
-                    lines = []
-                    for place in found:
-                        file.seek(place.start)
-                        lines.append(parsed(file.read(place.end - place.start), f"{self.path}, byte {place.start}"))
-                    questions.append(self._question(name, lines))
+            for name in varied(list(self.places), problems, self._solved):
+                lines = []
+                for place in varied(self.places[name], each, lambda place: place.correct):
+                    file.seek(place.start)
+                    lines.append(parsed(file.read(place.end - place.start), f"{self.path}, byte {place.start}"))
+                questions.append(self._question(name, lines))
         return Step(self.number, packed(self.number, questions), len(questions), len(self.places), self.title)
+
+    def _solved(self, name: str) -> int:
+        return sum(place.correct for place in self.places[name])
 
     def _question(self, name: str, lines: Sequence[Completion]) -> dict[str, Any]:
         asked, places = self.asked.get(name), self.places[name]
@@ -70,7 +68,7 @@ class _Benchmark:
             "answer": asked.answer if asked else None,
             "gate": None,
             "rollouts": len(places),
-            "solved": sum(place.correct for place in places),
+            "solved": self._solved(name),
             "lines": [_line(each) for each in lines],
         }
 
@@ -100,6 +98,8 @@ def _benchmark(number: int, evaluation: Evaluation, name: str, path: Path) -> _B
     for completion, end in read(path):
         places.setdefault(completion.id, []).append(_Place(completion.index, start, end, completion.correct))
         start = end
+    for each in places.values():
+        each.sort(key=lambda place: place.index)
     title = str(evaluation.benchmarks[name]["title"])
     return _Benchmark(number, title, path, read_problems(evaluation.folder, name), places)
 
@@ -115,12 +115,6 @@ def _fitting(benchmark: _Benchmark, budget: int) -> Step | None:
         if step.questions == 1:
             return None
         share *= SMALLER * budget / len(step.payload)
-
-
-def _varied(places: Sequence[_Place], count: int) -> list[_Place]:
-    """So many of them, in the order of their indices, evenly from the wrong to the right."""
-    by_verdict = sorted(places, key=lambda place: (place.correct, place.index))
-    return sorted((by_verdict[place] for place in spread(len(places), count)), key=lambda place: place.index)
 
 
 def _line(each: Completion) -> dict[str, Any]:

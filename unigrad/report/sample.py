@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil, sqrt
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from unigrad.options import SOLVED_AT, least_solved
 from unigrad.report.grid import spread
 from unigrad.runs.rollouts import Question, RolloutLine, questions
+
+T = TypeVar("T")
 
 SHOWN = ("sample", "verdict", "extracted", "reward", "truncated", "trained", "tokens")
 """Of each line; its text, or its tokens, comes to it."""
@@ -84,7 +86,7 @@ def _evenly(steps: Sequence[int]) -> list[int]:
 
 
 def _pack(step: int, every: Sequence[Question], share: float, solved_at: float) -> Step:
-    chosen = _varied(every, ceil(share * len(every)))
+    chosen = varied(every, ceil(share * len(every)), lambda question: question.solved)
     return Step(step, packed(step, [_question(each, solved_at) for each in chosen]), len(chosen), len(every))
 
 
@@ -94,9 +96,9 @@ def packed(step: int, questions: Sequence[Mapping[str, Any]]) -> str:
     return base64.b64encode(gzip.compress(text.encode(), compresslevel=6, mtime=0)).decode()
 
 
-def _varied(every: Sequence[Question], count: int) -> list[Question]:
-    """So many of the questions, in their order, evenly from the least solved to the most."""
-    by_solved = sorted(range(len(every)), key=lambda index: every[index].solved)
+def varied(every: Sequence[T], count: int, solved: Callable[[T], int]) -> list[T]:
+    """So many of them, in their order, evenly from the least solved to the most."""
+    by_solved = sorted(range(len(every)), key=lambda index: solved(every[index]))
     return [every[index] for index in sorted(by_solved[place] for place in spread(len(every), count))]
 
 

@@ -132,7 +132,7 @@ class VllmColocated:
         is_cpu = policy.device.type == "cpu"
         return {
             "model": str(folder),
-            "dtype": str(policy.compute_dtype).removeprefix("torch."),
+            "dtype": policy.computes_in,
             "max_model_len": self._max_model_len,
             "tensor_parallel_size": options.tensor_parallel_size,
             "gpu_memory_utilization": options.memory_share,

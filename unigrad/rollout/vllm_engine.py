@@ -111,9 +111,8 @@ class VllmEngine:
                 lora_rank=lora_rank,
             )
         config = policy.model.config
-        dtype = str(policy.compute_dtype).removeprefix("torch.")
         model = config.name_or_path or "MODEL"
-        needs = Needs(model, dtype, max_model_len, shape(config.get_text_config()), lora_rank)
+        needs = Needs(model, policy.computes_in, max_model_len, shape(config.get_text_config()), lora_rank)
         return connected(options.server, needs, self._world)
 
     def _start(self) -> None:

@@ -272,7 +272,7 @@ class Build:
         compares = any(term.algorithm.compares_with_old for term in terms)
         own = compares and not is_exact(engine, policy)
         if own:
-            name, dtype = chosen_name(rollout.engine, engine), str(policy.compute_dtype).removeprefix("torch.")
+            name, dtype = chosen_name(rollout.engine, engine), policy.computes_in
             self._say(
                 f"π_old: the trainer's own log-probs, as those of the engine {name!r} are not exact beside a trainer "
                 f"in {dtype}: policy/rollout_mismatch_mean says how far off{_correction(terms)}"

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from chat_models import save_chat_model
+from transformers import AutoTokenizer
 
 from unigrad.cli import main
 from unigrad.config import load_config
@@ -44,18 +44,6 @@ def make_run(run: Path, template: str = OWN, stop: str = '["1", "ab"]', model: P
     (run / "config.yaml").write_text(load_config("tiny-hpt", overrides).dump())
     shutil.copy(run / "config.yaml", run / "checkpoint-2")
     return run
-
-
-def make_chat_model(folder: Path, chat_template: str) -> Path:
-    tokenizer = AutoTokenizer.from_pretrained(MODEL_PATH)
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
-    tokenizer.chat_template = chat_template
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_pretrained(MODEL_PATH)
-    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 def as_its_run_has_it(**given: Any) -> Protocol:
@@ -218,7 +206,8 @@ def test_an_empty_stop_string_is_refused(capsys: pytest.CaptureFixture[str]) -> 
     ],
 )
 def test_a_chat_models_completions_end_with_its_turn(here: Path, model: str, chat_template: str, name: str) -> None:
-    folder = make_chat_model(here / "base", chat_template)
+    folder = here / "base"
+    save_chat_model(folder, chat_template, ["<|im_start|>", "<|im_end|>"])
     if model == "run":
         folder = make_run(here / "run", "chat", "[]", folder) / "final"
     evaluate(folder, "--temperature", "50", "--top-p", "1", "--samples", "16")

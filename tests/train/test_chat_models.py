@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from chat_models import save_chat_model
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import GenerationConfig
 
 from unigrad.cli import main
-from unigrad.data.tiny import MODEL_PATH
 
 CHAT = (
     "{% for m in messages %}{{ m.role }}: {{ m.content }}<|end|>\n{% endfor %}"
@@ -29,17 +29,7 @@ OPTIONS = (
 
 
 def make_model(folder: Path, chat_template: str, resize: bool = True) -> Any:
-    """The embedded model with more special tokens than it came with. Returns its tokenizer."""
-    tokenizer = AutoTokenizer.from_pretrained(MODEL_PATH)
-    tokenizer.add_special_tokens({"additional_special_tokens": SPECIAL})
-    tokenizer.chat_template = chat_template
-    model = AutoModelForCausalLM.from_pretrained(MODEL_PATH)
-    if resize:
-        torch.manual_seed(0)
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return tokenizer
+    return save_chat_model(folder, chat_template, SPECIAL, resize=resize)
 
 
 @pytest.fixture

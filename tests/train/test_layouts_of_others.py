@@ -10,12 +10,10 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from chat_models import save_chat_model
 
 import unigrad
 from unigrad.cli import main
-from unigrad.data.tiny import MODEL_PATH
 from unigrad.runs.folder import read_examples
 from unigrad.runs.rollouts import RolloutLine
 
@@ -87,14 +85,7 @@ LAYOUTS = {
 def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded model under a chat template."""
     folder = tmp_path_factory.mktemp("model") / "chat"
-    tokenizer = AutoTokenizer.from_pretrained(MODEL_PATH)
-    tokenizer.add_special_tokens({"additional_special_tokens": MARKERS})
-    tokenizer.chat_template = CHAT
-    model = AutoModelForCausalLM.from_pretrained(MODEL_PATH)
-    torch.manual_seed(0)
-    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_chat_model(folder, CHAT, MARKERS)
     return folder
 
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from chat_models import save_chat_model
+from transformers import AutoTokenizer
 
 from unigrad.cli import main
-from unigrad.data.tiny import MODEL_PATH
 from unigrad.runs.folder import read_examples
 
 CHAT = (
@@ -34,15 +33,7 @@ OWN_CHAT = (
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    tokenizer = AutoTokenizer.from_pretrained(MODEL_PATH)
-    markers = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
-    tokenizer.add_special_tokens({"additional_special_tokens": markers})
-    tokenizer.chat_template = CHAT
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_pretrained(MODEL_PATH)
-    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    model.save_pretrained("m")
-    tokenizer.save_pretrained("m")
+    save_chat_model(Path("m"), CHAT, ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>"])
     system = {"role": "system", "content": "add"}
     rows = [
         {

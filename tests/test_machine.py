@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from unigrad.machine import cores, physical_cores, quota, threads_of_each, verifier_workers
+from unigrad.machine import cores, is_intel, physical_cores, quota, threads_of_each, verifier_workers
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -68,6 +68,14 @@ def test_runs_side_by_side_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> N
     assert threads_of_each(1) == cores()
 
 
+@pytest.mark.parametrize(
+    ("cpuinfo", "expected"), [("processor\t: 0\nvendor_id\t: GenuineIntel", True), ("vendor_id\t: AuthenticAMD", False)]
+)
+def test_who_made_the_processor(cpuinfo: str, expected: bool, tmp_path: Path) -> None:
+    assert is_intel(write(tmp_path, {"proc/cpuinfo": cpuinfo})) is expected
+    assert not is_intel(tmp_path / "without")
+
+
 @pytest.mark.parametrize(("threads", "workers"), [("1", 2), ("5", 5), ("64", 8), ("6,2", 6)])
 def test_workers_follow_the_threads_within_bounds(threads: str, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
@@ -76,7 +84,7 @@ def test_workers_follow_the_threads_within_bounds(threads: str, workers: int, mo
 
 def said(code: str, **asked: str) -> str:
     """By a process of its own with these variables, and none of the user's."""
-    unset = {"OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY"}
+    unset = {"OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}
     environment = {name: value for name, value in os.environ.items() if name not in unset} | asked
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300, check=True
@@ -95,3 +103,10 @@ def test_threads_that_spin_are_told_of() -> None:
     assert said(late.format(2)).startswith("2 threads; WARNING: torch was imported before unigrad")
     assert said(late.format(2), OMP_WAIT_POLICY="ACTIVE") == "2 threads"
     assert said(late.format(1)) == "1 thread"
+
+
+def test_threads_spin_for_a_moment_unless_the_user_says_how_they_wait() -> None:
+    settings = "import unigrad, os; print(*(os.environ.get(name) for name in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')))"
+    assert said(settings) == "PASSIVE 1000"
+    assert said(settings, GOMP_SPINCOUNT="7") == "PASSIVE 7"
+    assert said(settings, OMP_WAIT_POLICY="ACTIVE") == "ACTIVE None"

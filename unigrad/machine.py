@@ -74,6 +74,11 @@ def quota(root: Path = ROOT) -> float:
     return min(granted)
 
 
+def is_intel(root: Path = ROOT) -> bool:
+    """Whether the system says that its processor is one of Intel's."""
+    return "GenuineIntel" in _read(root / "proc/cpuinfo")
+
+
 def asked_threads() -> int | None:
     """The user's own number of threads a process, by OMP_NUM_THREADS; None where there is none."""
     found = re.match(r"[1-9]\d*", os.environ.get(THREADS[0], "").strip())

@@ -25,6 +25,7 @@ from unigrad.policy.fused import fuse
 from unigrad.policy.layouts import costs_of
 from unigrad.policy.model_files import check_model_files
 from unigrad.policy.policy import Policy
+from unigrad.policy.products import multiply_fast
 from unigrad.policy.trial import check_causal, check_logits
 from unigrad.versions import warn_of_untested
 
@@ -81,9 +82,9 @@ def load_policy(
         raise ValueError(
             f"{name_or_path}: the tokenizer has {tokenizer.vocab_size} tokens, the model embeds only {vocabulary}"
         )
-    policy = Policy(
-        model.to(torch_device), tokenizer, compute_dtype=compute_dtype, gradient_checkpointing=gradient_checkpointing
-    )
+    model = model.to(torch_device)
+    multiply_fast(model)
+    policy = Policy(model, tokenizer, compute_dtype=compute_dtype, gradient_checkpointing=gradient_checkpointing)
     check_logits(policy, name_or_path)
     check_causal(policy, name_or_path)
     if torch_device.type == "cuda":

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
 from unigrad.policy.head import IDENTITY, LogitTransform
+from unigrad.policy.products import add_product_, matmul
 
 CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**28}
 """What one chunk's logits may take: enough of them for a matrix product to be worth its call."""
@@ -157,9 +157,9 @@ class _TokenLogprobs(torch.autograd.Function):
                 del logp_CV, p_CV
                 grad_CV = grad_CV.to(ctx.logits_dtype)
                 if grad_hidden_ND is not None:
-                    grad_hidden_ND[token_C] = (grad_CV @ head.weight_VD).to(grad_hidden_ND.dtype)
+                    grad_hidden_ND[token_C] = matmul(grad_CV, head.weight_VD).to(grad_hidden_ND.dtype)
                 if grad_weight_VD is not None:
-                    _accumulate_product(grad_weight_VD, grad_CV.T, hidden_CD.to(ctx.logits_dtype))
+                    add_product_(grad_weight_VD, grad_CV.T, hidden_CD.to(ctx.logits_dtype))
                 del grad_CV
         return (
             grad_hidden_ND,
@@ -182,7 +182,7 @@ class _Head:
     def softmax(self, hidden_CD: Tensor, temperature_C: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """(log p, p, log Σ exp) of one chunk: two buffers of C x V, one exp; nothing overflows once the maximum is
         subtracted."""
-        logits_CV = functional.linear(hidden_CD.to(self.weight_VD.dtype), self.weight_VD, self.bias_V)
+        logits_CV = matmul(hidden_CD.to(self.weight_VD.dtype), self.weight_VD.T, self.bias_V)
         logits_CV = self._transform.apply_(logits_CV.to(torch.promote_types(logits_CV.dtype, torch.float32)))
         if temperature_C is not None:
             logits_CV.div_(temperature_C[:, None])
@@ -213,11 +213,3 @@ def _logits_dtype(hidden_ND: Tensor) -> torch.dtype:
 
 def _chunks(num_tokens: int, chunk_tokens: int) -> Iterator[slice]:
     return (slice(start, start + chunk_tokens) for start in range(0, num_tokens, chunk_tokens))
-
-
-def _accumulate_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """total += left @ right. A product of low precision is rounded once; the sum over chunks is in the total's."""
-    if total.dtype == left.dtype:
-        total.addmm_(left, right)
-    else:
-        total += left @ right

@@ -10,25 +10,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-onednn = torch.ops.mkldnn
+from unigrad.policy.products import is_faster, is_plain_linear, onednn
+
 _Product = Callable[[Tensor], Tensor]
 
-# A smaller matrix stays in the cache, and its product takes no longer than the call itself.
-_LEAST_WEIGHTS = 2**19
+# A smaller matrix stays in the cache, and its product takes no longer than the call itself; or than MKL's product,
+# where oneDNN's is no faster by itself.
+_LEAST_WEIGHTS, _LEAST_BESIDE_MKL = 2**16, 2**19
 # Where it was seen to be faster.
 _MEASURED = ("AVX2", "AVX512")
 
 
 def is_worth_packing(layer: nn.Module) -> bool:
     """Whether it is a plain linear layer of a large float32 matrix on a CPU whose torch can pack one."""
-    if not _is_plain(layer):
+    if not is_plain_linear(layer):
         return False
     weight: Any = layer.weight
     return (
         torch.backends.cpu.get_cpu_capability() in _MEASURED
         and weight.dtype == torch.float32
         and weight.device.type == "cpu"
-        and weight.numel() >= _LEAST_WEIGHTS
+        and weight.numel() >= (_LEAST_WEIGHTS if is_faster() else _LEAST_BESIDE_MKL)
         and hasattr(onednn, "_reorder_linear_weight")
         and hasattr(onednn, "_linear_pointwise")
     )
@@ -54,7 +56,7 @@ def cast_weights(model: nn.Module, dtype: torch.dtype) -> AbstractContextManager
         bias = None if layer.bias is None else layer.bias.detach().to(dtype)
         return partial(_cast_product, layer, layer.weight.detach().to(dtype), bias)
 
-    return _multiplying([layer for layer in model.modules() if _is_plain(layer)], cast)
+    return _multiplying([layer for layer in model.modules() if is_plain_linear(layer)], cast)
 
 
 @contextmanager
@@ -67,11 +69,6 @@ def _multiplying(layers: Sequence[Any], product_of: Callable[[Any], _Product]) -
     finally:
         for layer in layers:
             vars(layer).pop("forward", None)
-
-
-def _is_plain(layer: nn.Module) -> bool:
-    """Whether it is a linear layer that does nothing else: a subclass may, and a changed `forward` too."""
-    return type(layer) is nn.Linear and "forward" not in vars(layer)
 
 
 def _packed_product(packed: Tensor, bias: Tensor | None, input: Tensor) -> Tensor:

@@ -1,0 +1,145 @@
+"""oneDNN's products in place of MKL's: the same numbers and gradients, however the operands lie in memory."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from unigrad.data.tiny import MODEL_PATH
+from unigrad.policy import load_policy, products
+from unigrad.policy.products import OnednnLinear, add_product_, matmul, multiply_fast
+
+pytestmark = pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"), reason="oneDNN is tried on x86 processors only"
+)
+# Float32's rounding, by the largest sums here: some 10 standard deviations of √3,000 terms.
+CLOSE = {"rtol": 1e-5, "atol": 2e-4}
+
+
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a processor where oneDNN's are faster, for products of any size."""
+    monkeypatch.setattr(products, "is_faster", lambda: True)
+    monkeypatch.setattr(products, "_LEAST", 1)
+
+
+def operands(*sizes: int) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(sum(sizes))
+    n, k, m = sizes
+    return torch.randn(n, k), torch.randn(k, m)
+
+
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "whole": lambda matrix: matrix,
+    "transposed": lambda matrix: matrix.T.contiguous().T,
+    "columns of a wider one": lambda matrix: torch.cat([matrix, matrix], 1)[:, : matrix.shape[1]],
+    "rows of a taller one, transposed": lambda matrix: torch.cat([matrix, matrix]).T.contiguous().T[: len(matrix)],
+    "every other column": lambda matrix: matrix.repeat_interleave(2, 1)[:, ::2],
+    "expanded": lambda matrix: matrix[:, :1].expand_as(matrix),
+}
+
+
+@pytest.mark.parametrize("sizes", [(5, 3, 4), (1, 9, 7), (9, 1, 7), (64, 48, 1), (1, 1, 1), (130, 257, 33)])
+@pytest.mark.parametrize("left_layout", LAYOUTS)
+@pytest.mark.parametrize("right_layout", LAYOUTS)
+@pytest.mark.usefixtures("fast")
+def test_a_product_of_matrices(sizes: tuple[int, int, int], left_layout: str, right_layout: str) -> None:
+    left, right = operands(*sizes)
+    left, right = LAYOUTS[left_layout](left), LAYOUTS[right_layout](right)
+    bias = torch.randn(sizes[2])
+    expected = left.double() @ right.double()
+    torch.testing.assert_close(matmul(left, right).double(), expected, **CLOSE)
+    torch.testing.assert_close(matmul(left, right, bias).double(), expected + bias, **CLOSE)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.usefixtures("fast")
+def test_a_product_is_added_a_part_of_its_rows_at_a_time(
+    dtype: torch.dtype, transposed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "_ROWS", 7)
+    left, right = (each.to(dtype) for each in operands(17, 30, 5))
+    left = left.T.contiguous().T if transposed else left
+    total = torch.full((17, 5), 2.0, dtype=torch.promote_types(dtype, torch.float32))
+    add_product_(total, left, right)
+    expected = left.double() @ right.double() + 2
+    tolerance = {"rtol": 1e-2, "atol": 0.1} if dtype == torch.bfloat16 else CLOSE
+    torch.testing.assert_close(total.double(), expected, **tolerance)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(24,), (9, 24), (3, 5, 24), (1, 1, 24), (2, 3, 2, 24)])
+@pytest.mark.usefixtures("fast")
+def test_a_layer_and_its_gradients(bias: bool, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(24, 40, bias=bias), nn.Tanh(), nn.Linear(40, 8, bias=bias))
+    exact = copy.deepcopy(model).double()
+    multiply_fast(model)
+    assert [type(layer) for layer in model] == [OnednnLinear, nn.Tanh, OnednnLinear]
+    inputs = torch.randn(shape)
+    for loss in (Tensor.sum, lambda each: each.square().sum(), lambda each: each.transpose(0, -1).cos().sum()):
+        results = []
+        for module, dtype in ((model, torch.float32), (exact, torch.float64)):
+            given = inputs.to(dtype, copy=True).requires_grad_()
+            module.zero_grad()
+            loss(module(given)).backward()
+            results.append([given.grad, *(parameter.grad for parameter in module.parameters())])
+        for found, expected in zip(*results, strict=True):
+            torch.testing.assert_close(found.double(), expected, **CLOSE)
+
+
+@pytest.mark.usefixtures("fast")
+def test_a_frozen_layer_takes_no_gradient_and_gives_one() -> None:
+    layer = nn.Linear(16, 8)
+    multiply_fast(layer)
+    layer.requires_grad_(requires_grad=False)
+    given = torch.randn(4, 16, requires_grad=True)
+    layer(given).sum().backward()
+    torch.testing.assert_close(given.grad, layer.weight.sum(0).expand(4, -1))
+    assert layer.weight.grad is None
+    with torch.no_grad():
+        assert not layer(given).requires_grad
+
+
+@pytest.mark.usefixtures("fast")
+def test_what_is_not_float32_goes_the_usual_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = nn.Linear(16, 8)
+    multiply_fast(layer)
+    monkeypatch.setattr(products, "_product", lambda *_: pytest.fail("oneDNN multiplies"))
+    given = torch.randn(4, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(given).dtype == torch.bfloat16
+    layer.double()
+    assert layer(given.double()).dtype == torch.float64
+    assert matmul(given.double(), given.double().T).dtype == torch.float64
+
+
+@pytest.mark.usefixtures("fast")
+def test_only_plain_layers_are_changed() -> None:
+    class Own(nn.Linear):
+        def forward(self, input: Tensor) -> Tensor:
+            return 2 * super().forward(input)
+
+    model = nn.ModuleList([Own(4, 4), nn.Embedding(4, 4), nn.Linear(4, 4)])
+    multiply_fast(model)
+    assert [type(layer) for layer in model] == [Own, nn.Embedding, OnednnLinear]
+
+
+def test_nothing_is_changed_where_mkl_is_as_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = nn.Linear(4, 4)
+    monkeypatch.setattr(products, "is_faster", lambda: False)
+    multiply_fast(layer)
+    assert type(layer) is nn.Linear
+    monkeypatch.setattr(products, "_product", lambda *_: pytest.fail("oneDNN multiplies"))
+    assert matmul(torch.ones(300, 300), torch.ones(300, 300)).sum() == 300**3
+
+
+@pytest.mark.usefixtures("fast")
+def test_a_loaded_policy_multiplies_so() -> None:
+    model = load_policy(str(MODEL_PATH), device="cpu").model
+    assert {type(each) for each in model.modules() if isinstance(each, nn.Linear)} == {OnednnLinear}

@@ -250,7 +250,7 @@ def test_cast_weights_are_autocasts_to_the_bit(tiny_model: Build, tokenizer: Pre
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         ids = torch.tensor([[1, 5, 9, 2]])
         expected = model(ids).logits
-        with cast_weights(model, torch.bfloat16):
+        with cast_weights(model, torch.bfloat16, 4):
             cast = {name for name, module in model.named_modules() if "forward" in vars(module)}
             assert "model.layers.0.mlp.up_proj.base_layer" in cast
             assert torch.equal(model(ids).logits, expected)

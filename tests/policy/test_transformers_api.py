@@ -14,6 +14,7 @@ import torch
 import transformers
 from huggingface_hub.utils import logging as hub_logging
 from packaging.version import Version
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import (
     AutoModelForCausalLM,
@@ -205,9 +206,33 @@ def test_blocks(tiny_model: Build) -> None:
     assert transformers_api.blocks(gpt) == list(gpt.transformer.h)
 
 
+def test_attention_under_autocast_on_a_cpu_is_float32s(tiny_model: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, ids = tiny_model("llama"), torch.tensor([[1, 2, 3, 4]])
+    sdpa, dtypes = nn.functional.scaled_dot_product_attention, list[torch.dtype]()
+
+    def recording(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
+        dtypes.extend((query.dtype, key.dtype, value.dtype))
+        return sdpa(query, key, value, **options)
+
+    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", recording)
+    kernel = transformers_api.decoding_attention(model, torch.bfloat16)
+    with torch.no_grad():
+        exact = model(ids).logits
+        with torch.autocast("cpu", torch.bfloat16):
+            usual = model(ids).logits
+            assert dtypes[-1] == torch.bfloat16
+            dtypes.clear()
+            with transformers_api.attention(model, kernel):
+                found = model(ids, attention_mask=torch.ones(1, 4, dtype=torch.bool)).logits
+    assert set(dtypes) == {torch.float32}
+    assert 0 < (found - usual).abs().max() < 0.1
+    assert (found - exact).abs().max() < 0.1
+
+
 def test_a_soft_cap_on_attention_is_not_left_to_a_kernel_without_one(tiny_model: Build) -> None:
     capped, plain = tiny_model("gemma2"), tiny_model("llama")
-    assert [transformers_api.decoding_attention(model) for model in (capped, plain)] == ["eager", "sdpa"]
+    assert [transformers_api.decoding_attention(model, None) for model in (capped, plain)] == ["eager", "sdpa"]
+    assert transformers_api.decoding_attention(capped, torch.bfloat16) == "eager"
     # What releases before 5.22 take by themselves.
     capped.config._attn_implementation = "sdpa"
     transformers_api.keep_attention_caps(capped)

@@ -118,11 +118,11 @@ def test_cast_weights_are_autocasts_to_the_bit_and_gone_afterwards(model: Any) -
     own = nn.Linear(8, 8)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         expected = model(ids).logits
-        with cast_weights(model, torch.bfloat16):
+        with cast_weights(model, torch.bfloat16, 4):
             assert packed_of(model) == {*LARGE, "q_proj", "k_proj", "v_proj", "o_proj", "lm_head"}
             assert torch.equal(model(ids).logits, expected)
         assert not packed_of(model)
         inputs = torch.randn(3, 8)
-        with cast_weights(nn.Sequential(own), torch.bfloat16), torch.autocast("cpu", enabled=False):
+        with cast_weights(nn.Sequential(own), torch.bfloat16, 4), torch.autocast("cpu", enabled=False):
             assert torch.equal(own(inputs), nn.functional.linear(inputs, own.weight, own.bias))
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}

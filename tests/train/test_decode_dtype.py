@@ -17,8 +17,9 @@ from unigrad.cli import main
 from unigrad.config import Config, RolloutConfig
 from unigrad.errors import ConfigError
 from unigrad.policy import Policy
+from unigrad.policy.products import emulates_bfloat16
 from unigrad.rollout import Engine, Prompt, Sampling
-from unigrad.rollout.engines import ENGINES, emulates_bfloat16, engine_of, is_exact, register_engine
+from unigrad.rollout.engines import ENGINES, engine_of, is_exact, register_engine
 from unigrad.train.objectives import DECODING_CAP, objectives
 
 SMALL = {

@@ -96,6 +96,12 @@ def is_faster() -> bool:
     )
 
 
+def emulates_bfloat16(device: torch.device) -> bool:
+    """Whether products in bfloat16 take longer there than in float32: a CPU without instructions that oneDNN needs."""
+    supports = getattr(onednn, "_is_mkldnn_bf16_supported", None)
+    return device.type == "cpu" and supports is not None and not supports()
+
+
 def _suits(input: Tensor, weight: Tensor) -> bool:
     """Of a product with [.., I] and [O, I]."""
     multiplications = input.numel() * len(weight)

@@ -13,9 +13,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from unigrad.versions import with_window
@@ -194,10 +196,29 @@ def keep_attention_caps(model: PreTrainedModel) -> None:
         model.set_attn_implementation("eager")
 
 
-def decoding_attention(model: PreTrainedModel) -> str:
-    """The kernel that computes the model's attention under any mask: torch's own, unless the model has what that
-    leaves out (soft caps, sinks)."""
-    return "sdpa" if model._supports_sdpa and not caps_attention(model) else "eager"
+def decoding_attention(model: PreTrainedModel, compute_dtype: torch.dtype | None) -> str:
+    """The kernel that computes the model's attention under any mask, in a forward pass under autocast to this type:
+    torch's own, unless the model has what that leaves out (soft caps, sinks)."""
+    if not model._supports_sdpa or caps_attention(model):
+        return "eager"
+    return "sdpa" if compute_dtype is None or model.device.type != "cpu" else _float32_attention()
+
+
+@cache
+def _float32_attention() -> str:
+    """torch's own attention, in float32 whatever else is computed in: for one query a row on a CPU several times
+    faster than in bfloat16."""
+    name = "unigrad_float32_sdpa"
+    sdpa = transformers.AttentionInterface()["sdpa"]
+
+    def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any) -> Any:
+        with torch.autocast(query.device.type, enabled=False):
+            found, weights = sdpa(module, query.float(), key.float(), value.float(), mask, **options)
+        return found.to(query.dtype), weights
+
+    transformers.AttentionInterface.register(name, attend)
+    transformers.AttentionMaskInterface.register(name, transformers.AttentionMaskInterface()["sdpa"])
+    return name
 
 
 def share_keys_under_masks() -> None:

@@ -146,12 +146,6 @@ def _check_vllm(rollout: RolloutConfig) -> None:
         check_installed()
 
 
-def emulates_bfloat16(device: torch.device) -> bool:
-    """Whether products in bfloat16 take longer there than in float32: a CPU without instructions that oneDNN needs."""
-    supports = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-    return device.type == "cpu" and supports is not None and not supports()
-
-
 def is_exact(engine: Engine, policy: Policy) -> bool:
     """Whether the engine's log-probs are the policy's, to the rounding of float32: see `Engine`."""
     return policy.compute_dtype != torch.bfloat16 and getattr(engine, "is_exact", False)

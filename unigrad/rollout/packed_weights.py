@@ -1,4 +1,4 @@
-"""Copies of a model's weights for the time of sampling: laid out for oneDNN, or cast, once and not in each call."""
+"""Copies of a model's weights for the time of sampling: laid out for oneDNN, cast, or both, and not in each call."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unigrad.policy.products import is_faster, is_plain_linear, onednn
+from unigrad.policy.products import emulates_bfloat16, is_faster, is_plain_linear, onednn
 
 _Product = Callable[[Tensor], Tensor]
 
@@ -21,16 +21,18 @@ _LEAST_WEIGHTS, _LEAST_BESIDE_MKL = 2**16, 2**19
 _MEASURED = ("AVX2", "AVX512")
 
 
-def is_worth_packing(layer: nn.Module) -> bool:
-    """Whether it is a plain linear layer of a large float32 matrix on a CPU whose torch can pack one."""
+def is_worth_packing(layer: nn.Module, dtype: torch.dtype = torch.float32) -> bool:
+    """Whether it is a plain linear layer of a large float32 matrix on a CPU whose torch can pack one in `dtype`."""
     if not is_plain_linear(layer):
         return False
     weight: Any = layer.weight
+    in_float32 = dtype == torch.float32
     return (
         torch.backends.cpu.get_cpu_capability() in _MEASURED
+        and (in_float32 or not emulates_bfloat16(weight.device))
         and weight.dtype == torch.float32
         and weight.device.type == "cpu"
-        and weight.numel() >= (_LEAST_WEIGHTS if is_faster() else _LEAST_BESIDE_MKL)
+        and weight.numel() >= (_LEAST_BESIDE_MKL if in_float32 and not is_faster() else _LEAST_WEIGHTS)
         and hasattr(onednn, "_reorder_linear_weight")
         and hasattr(onednn, "_linear_pointwise")
     )
@@ -46,15 +48,21 @@ def packed_weights(model: nn.Module, rows: int) -> AbstractContextManager[None]:
     return _multiplying([layer for layer in model.modules() if is_worth_packing(layer)], packed)
 
 
-def cast_weights(model: nn.Module, dtype: torch.dtype) -> AbstractContextManager[None]:
-    """Inside, the model's linear layers multiply, under autocast to `dtype`, with weights that are cast already.
+def cast_weights(model: nn.Module, dtype: torch.dtype, rows: int) -> AbstractContextManager[None]:
+    """Inside, the model's linear layers multiply, under autocast to `dtype`, with weights that are cast already, and
+    packed where that is worth it.
 
     Autocast keeps no cast of its own in inference mode: it would read every float32 weight again in each step.
     """
 
     def cast(layer: Any) -> _Product:
         bias = None if layer.bias is None else layer.bias.detach().to(dtype)
-        return partial(_cast_product, layer, layer.weight.detach().to(dtype), bias)
+        weight = layer.weight.detach().to(dtype)
+        if is_worth_packing(layer, dtype):
+            product = partial(_packed_product, onednn._reorder_linear_weight(weight, rows), bias)
+        else:
+            product = partial(nn.functional.linear, weight=weight, bias=bias)
+        return partial(_cast_product, layer, dtype, product)
 
     return _multiplying([layer for layer in model.modules() if is_plain_linear(layer)], cast)
 
@@ -76,8 +84,8 @@ def _packed_product(packed: Tensor, bias: Tensor | None, input: Tensor) -> Tenso
     return result
 
 
-def _cast_product(layer: nn.Linear, weight: Tensor, bias: Tensor | None, input: Tensor) -> Tensor:
+def _cast_product(layer: nn.Linear, dtype: torch.dtype, product: _Product, input: Tensor) -> Tensor:
     if not torch.is_autocast_enabled(input.device.type):
         # Where the model turns autocast off (a router, say), it wants the weights as they are.
         return nn.Linear.forward(layer, input)
-    return nn.functional.linear(input, weight, bias)
+    return product(input.to(dtype))

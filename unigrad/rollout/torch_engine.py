@@ -70,7 +70,7 @@ class TorchEngine:
         self._compute_dtype = None if compute_dtype == torch.float32 else compute_dtype
         self._cache_argument = checked_cache_argument(model)
         self._reaches = transformers_api.reaches(model)
-        self._kernel = transformers_api.decoding_attention(model)
+        self._kernel = transformers_api.decoding_attention(model, self._compute_dtype)
         self._layers = len(transformers_api.keeping_layers(model))
         self._first_position = transformers_api.first_position(model)
 
@@ -101,7 +101,7 @@ class TorchEngine:
             )
         stops = StopRules.of(self._model, self._tokenizer, sampling)
         with self._sampling_mode(), self._decoding_weights(capacity, sampling.max_completion_length):
-            cache = RowCache(self._layers, capacity, length, self._compute_dtype)
+            cache = RowCache(self._layers, capacity, length, self._kept_dtype)
             batch = DecodingBatch(capacity, max(row.room for row in rows), stops)
             ended = self._run(rows, sampling, seed, batch, cache, on_completion)
         indices = range(sampling.num_generations)
@@ -166,7 +166,7 @@ class TorchEngine:
         width = int(batch.positions_B.max()) + 1
         positions_B = batch.positions_B.to(device)
         cache.begin_step(positions_B, width)
-        additive = None if self._kernel == "sdpa" else self._model.dtype
+        additive = self._model.dtype if self._kernel == "eager" else None
         logits_B1V = self._model(
             batch.last_ids_B[:, None].to(device),
             attention_mask=step_masks(self._reaches, positions_B, width, additive),
@@ -179,9 +179,14 @@ class TorchEngine:
         tokens_B, logps_B, entropies_B = draw(logits_B1V[:, -1], sampling, batch.uniforms(active_B), cut_B)
         return batch.append(active_B, tokens_B, torch.stack((logps_B, entropies_B, cut_B), -1))
 
+    @property
+    def _kept_dtype(self) -> torch.dtype | None:
+        """Of keys and values; None: as the model makes them."""
+        return self._compute_dtype if self._kernel in ("sdpa", "eager") else torch.float32
+
     def _decoding_weights(self, rows: int, steps: int) -> AbstractContextManager[None]:
         if self._compute_dtype is not None:
-            return cast_weights(self._model, self._compute_dtype)
+            return cast_weights(self._model, self._compute_dtype, rows)
         return packed_weights(self._model, rows) if steps >= _WORTH_PACKING else nullcontext()
 
     @contextmanager

@@ -25,9 +25,10 @@ from unigrad.hybrid import Objective, Term
 from unigrad.plan import longest_row
 from unigrad.policy import END, Policy, load_policy, transformers_api
 from unigrad.policy.adapter import check_installed
+from unigrad.policy.products import emulates_bfloat16
 from unigrad.policy.sharding import shard_, sharded
 from unigrad.rollout import Engine, Sampling
-from unigrad.rollout.engines import chosen_name, emulates_bfloat16, engine_of, is_exact
+from unigrad.rollout.engines import chosen_name, engine_of, is_exact
 from unigrad.rollout.sharded_engine import ShardedEngine
 from unigrad.runs.checkpoints import Position
 from unigrad.runs.folder import Example, rollouts_files

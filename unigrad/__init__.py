@@ -17,16 +17,14 @@ if TYPE_CHECKING:
     from unigrad.train.from_python import train as train
     from unigrad.train.handle import Run as Run
 
-# What is read when torch is loaded, hence here; a user's own settings stand.
 # OpenMP's waiting threads spin by default. Where another process shares the cores, each of a small model's many short
 # parallel regions then waits for a thread that is not running: decoding became 70 times slower on two busy cores. Ones
 # that sleep at once must be woken for each region, a third of a small model's time on idle cores. So they spin for some
 # 20 µs, as GNU's OpenMP lets them by itself where threads are more than cores; others' threads sleep at once.
+# It is read when torch is loaded, hence here; a user's own setting stands.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-# Activations come and go, and Linux gives memory in pages of 4 KiB, a fifth of a step's time. So it gives 2 MiB each.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 __version__ = "0.1.0"
 

@@ -344,9 +344,10 @@ def test_products_of_the_head(kept_bytes: int, forwards: int, monkeypatch: pytes
     assert products.rows == [N, *[3] * (forwards - 1), 3, V]
 
 
-def test_a_chunk_is_as_large_as_its_bytes_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chunk_is_the_largest_power_of_two_that_its_bytes_allow(monkeypatch: pytest.MonkeyPatch) -> None:
     tensors = problem()
-    monkeypatch.setitem(logprobs.CHUNK_BYTES, "cpu", 3 * V * 8)
-    with Products() as products, torch.no_grad():
-        token_logprobs(tensors["hidden_ND"], tensors["weight_VD"], tensors["targets_N"])
-    assert products.rows == [3, 3, 3, 2]
+    for room, rows in ((2, [2, 2, 2, 2, 2, 1]), (3, [2, 2, 2, 2, 2, 1]), (4, [4, 4, 3]), (100, [N])):
+        monkeypatch.setitem(logprobs.CHUNK_BYTES, "cpu", room * V * 8)
+        with Products() as products, torch.no_grad():
+            token_logprobs(tensors["hidden_ND"], tensors["weight_VD"], tensors["targets_N"])
+        assert products.rows == rows, room

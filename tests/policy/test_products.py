@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from unigrad.data.tiny import MODEL_PATH
 from unigrad.policy import load_policy, products
-from unigrad.policy.products import OnednnLinear, add_product_, matmul, multiply_fast
+from unigrad.policy.products import OnednnLinear, add_outer_, linear, multiply_fast
 
 pytestmark = pytest.mark.skipif(
     torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"), reason="oneDNN is tried on x86 processors only"
@@ -22,15 +22,17 @@ CLOSE = {"rtol": 1e-5, "atol": 2e-4}
 
 @pytest.fixture
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a processor where oneDNN's are faster, for products of any size."""
+    """As on a processor where oneDNN's are faster, for products of any size, in blocks of few rows."""
     monkeypatch.setattr(products, "is_faster", lambda: True)
-    monkeypatch.setattr(products, "_LEAST", 1)
+    monkeypatch.setattr(products, "_BLOCKS", (8, 4, 1))
+    monkeypatch.setattr(products, "_LEAST_WEIGHTS", 1)
+    monkeypatch.setattr(products, "_LEAST_SUMMED", 1)
+    monkeypatch.setattr(products, "_ROWS", 7)
 
 
-def operands(*sizes: int) -> tuple[Tensor, Tensor]:
-    torch.manual_seed(sum(sizes))
-    n, k, m = sizes
-    return torch.randn(n, k), torch.randn(k, m)
+def random(rows: int, columns: int) -> Tensor:
+    torch.manual_seed(100 * rows + columns)
+    return torch.randn(rows, columns)
 
 
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -41,35 +43,48 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "every other column": lambda matrix: matrix.repeat_interleave(2, 1)[:, ::2],
     "expanded": lambda matrix: matrix[:, :1].expand_as(matrix),
 }
+SIZES = [(5, 3, 4), (8, 9, 7), (9, 1, 7), (64, 48, 1), (1, 1, 1), (29, 257, 33)]
 
 
-@pytest.mark.parametrize("sizes", [(5, 3, 4), (1, 9, 7), (9, 1, 7), (64, 48, 1), (1, 1, 1), (130, 257, 33)])
-@pytest.mark.parametrize("left_layout", LAYOUTS)
-@pytest.mark.parametrize("right_layout", LAYOUTS)
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("of_input", LAYOUTS)
+@pytest.mark.parametrize("of_weight", LAYOUTS)
 @pytest.mark.usefixtures("fast")
-def test_a_product_of_matrices(sizes: tuple[int, int, int], left_layout: str, right_layout: str) -> None:
-    left, right = operands(*sizes)
-    left, right = LAYOUTS[left_layout](left), LAYOUTS[right_layout](right)
-    bias = torch.randn(sizes[2])
-    expected = left.double() @ right.double()
-    torch.testing.assert_close(matmul(left, right).double(), expected, **CLOSE)
-    torch.testing.assert_close(matmul(left, right, bias).double(), expected + bias, **CLOSE)
+def test_products_whatever_lies_between_numbers(sizes: tuple[int, int, int], of_input: str, of_weight: str) -> None:
+    rows, inputs, outputs = sizes
+    input, weight = LAYOUTS[of_input](random(rows, inputs)), LAYOUTS[of_weight](random(outputs, inputs))
+    bias = torch.randn(outputs)
+    expected = input.double() @ weight.double().T
+    torch.testing.assert_close(linear(input, weight).double(), expected, **CLOSE)
+    torch.testing.assert_close(linear(input, weight, bias).double(), expected + bias, **CLOSE)
+    left = LAYOUTS[of_weight](random(rows, outputs))
+    total = torch.full((outputs, inputs), 2.0)
+    add_outer_(total, left, input)
+    torch.testing.assert_close(total.double(), left.double().T @ input.double() + 2, **CLOSE)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("rows", "expected"), [(21, [8, 8, 4, 1]), (8, [8]), (3, [1, 1, 1])])
 @pytest.mark.usefixtures("fast")
-def test_a_product_is_added_a_part_of_its_rows_at_a_time(
-    dtype: torch.dtype, transposed: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(products, "_ROWS", 7)
-    left, right = (each.to(dtype) for each in operands(17, 30, 5))
-    left = left.T.contiguous().T if transposed else left
-    total = torch.full((17, 5), 2.0, dtype=torch.promote_types(dtype, torch.float32))
-    add_product_(total, left, right)
-    expected = left.double() @ right.double() + 2
+def test_onednn_meets_few_shapes(rows: int, expected: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    met, product = list[int](), products._product
+
+    def recording(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        met.append(len(input))
+        return product(input, weight, bias)
+
+    monkeypatch.setattr(products, "_product", recording)
+    linear(random(rows, 6), random(5, 6))
+    assert met == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.usefixtures("fast")
+def test_outer_products_of_other_precisions(dtype: torch.dtype) -> None:
+    left, right = random(17, 30).to(dtype), random(17, 5).to(dtype)
+    total = torch.full((30, 5), 2.0, dtype=torch.promote_types(dtype, torch.float32))
+    add_outer_(total, left, right)
     tolerance = {"rtol": 1e-2, "atol": 0.1} if dtype == torch.bfloat16 else CLOSE
-    torch.testing.assert_close(total.double(), expected, **tolerance)
+    torch.testing.assert_close(total.double(), left.double().T @ right.double() + 2, **tolerance)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -116,7 +131,7 @@ def test_what_is_not_float32_goes_the_usual_way(monkeypatch: pytest.MonkeyPatch)
         assert layer(given).dtype == torch.bfloat16
     layer.double()
     assert layer(given.double()).dtype == torch.float64
-    assert matmul(given.double(), given.double().T).dtype == torch.float64
+    assert linear(given.double(), given.double()).dtype == torch.float64
 
 
 @pytest.mark.usefixtures("fast")
@@ -136,7 +151,7 @@ def test_nothing_is_changed_where_mkl_is_as_fast(monkeypatch: pytest.MonkeyPatch
     multiply_fast(layer)
     assert type(layer) is nn.Linear
     monkeypatch.setattr(products, "_product", lambda *_: pytest.fail("oneDNN multiplies"))
-    assert matmul(torch.ones(300, 300), torch.ones(300, 300)).sum() == 300**3
+    assert linear(torch.ones(300, 300), torch.ones(300, 300)).sum() == 300**3
 
 
 @pytest.mark.usefixtures("fast")

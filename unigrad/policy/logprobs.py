@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from unigrad.policy.head import IDENTITY, LogitTransform
-from unigrad.policy.products import add_product_, matmul
+from unigrad.policy.products import add_outer_, linear
 
 CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**28}
 """What one chunk's logits may take: enough of them for a matrix product to be worth its call."""
@@ -45,7 +45,7 @@ def token_logprobs(
         bias_V: bias of the output embedding.
         transform: f, what the model does to its logits.
         temperature_N: positive sampling temperature of each token; None is 1 everywhere.
-        chunk_tokens: how many tokens' logits exist at a time; None: as many as `CHUNK_BYTES` holds.
+        chunk_tokens: how many tokens' logits exist at a time; None: the power of two that `CHUNK_BYTES` holds.
 
     Returns:
         (logp_N, entropy_N), float32 or float64.
@@ -68,7 +68,8 @@ def token_logprobs(
     logits_dtype = _logits_dtype(hidden_ND)
     token_bytes = weight_VD.shape[0] * torch.promote_types(logits_dtype, torch.float32).itemsize
     if chunk_tokens is None:
-        chunk_tokens = max(1, _on(CHUNK_BYTES, hidden_ND) // token_bytes)
+        # A power of two, which is a block of rows to whatever multiplies.
+        chunk_tokens = 2 ** (max(1, _on(CHUNK_BYTES, hidden_ND) // token_bytes).bit_length() - 1)
     keeps = torch.is_grad_enabled() and len(hidden_ND) * token_bytes <= _on(KEPT_BYTES, hidden_ND)
     logp_N, entropy_N = _TokenLogprobs.apply(  # type: ignore[no-untyped-call]
         hidden_ND, weight_VD, bias_V, targets_N, temperature_N, transform, chunk_tokens, logits_dtype, keeps
@@ -157,9 +158,9 @@ class _TokenLogprobs(torch.autograd.Function):
                 del logp_CV, p_CV
                 grad_CV = grad_CV.to(ctx.logits_dtype)
                 if grad_hidden_ND is not None:
-                    grad_hidden_ND[token_C] = matmul(grad_CV, head.weight_VD).to(grad_hidden_ND.dtype)
+                    grad_hidden_ND[token_C] = linear(grad_CV, head.weight_VD.T).to(grad_hidden_ND.dtype)
                 if grad_weight_VD is not None:
-                    add_product_(grad_weight_VD, grad_CV.T, hidden_CD.to(ctx.logits_dtype))
+                    add_outer_(grad_weight_VD, grad_CV, hidden_CD.to(ctx.logits_dtype))
                 del grad_CV
         return (
             grad_hidden_ND,
@@ -182,7 +183,7 @@ class _Head:
     def softmax(self, hidden_CD: Tensor, temperature_C: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """(log p, p, log Σ exp) of one chunk: two buffers of C x V, one exp; nothing overflows once the maximum is
         subtracted."""
-        logits_CV = matmul(hidden_CD.to(self.weight_VD.dtype), self.weight_VD.T, self.bias_V)
+        logits_CV = linear(hidden_CD.to(self.weight_VD.dtype), self.weight_VD, self.bias_V)
         logits_CV = self._transform.apply_(logits_CV.to(torch.promote_types(logits_CV.dtype, torch.float32)))
         if temperature_C is not None:
             logits_CV.div_(temperature_C[:, None])

@@ -18,8 +18,10 @@ from unigrad.machine import is_intel
 
 onednn = torch.ops.mkldnn
 
-_LEAST = 2**21
-"""Of a smaller product, in multiplications, oneDNN's call takes longer than what it saves."""
+# oneDNN compiles a kernel for each shape and keeps it, most of a megabyte: so it gets rows in blocks of these numbers.
+_BLOCKS = (512, 256, 128)
+# Of smaller matrices a call takes longer than what it saves: in a product with one, and in a sum of outer products.
+_LEAST_WEIGHTS, _LEAST_SUMMED = 2**14, 2**16
 _ROWS = 8192
 
 
@@ -37,53 +39,68 @@ def is_plain_linear(module: nn.Module) -> bool:
     return type(module) in (nn.Linear, OnednnLinear) and "forward" not in vars(module)
 
 
-def matmul(left_NK: Tensor, right_KM: Tensor, bias_M: Tensor | None = None) -> Tensor:
-    """`left_NK @ right_KM + bias_M` of matrices; nothing for autograd to follow."""
-    if not is_faster() or not _suits(left_NK, right_KM.T):
-        return functional.linear(left_NK, right_KM.T, bias_M)
-    return _product(_dense(left_NK), _dense(right_KM.T), bias_M)
-
-
-def add_product_(total_NM: Tensor, left_NK: Tensor, right_KM: Tensor) -> None:
-    """`total += left @ right`, in place. A product of lower precision is rounded once; the sum is in the total's."""
-    if total_NM.dtype != left_NK.dtype:
-        total_NM += left_NK @ right_KM
-    elif not is_faster() or not _suits(left_NK, right_KM.T):
-        total_NM.addmm_(left_NK, right_KM)
+def linear(input: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
+    """`functional.linear`; nothing for autograd to follow."""
+    if not is_faster() or not _suits(input, weight_OI):
+        return functional.linear(input, weight_OI, bias_O)
+    input_NI = _whole_rows(input)
+    if len(input_NI) in _BLOCKS:
+        result_NO = _product(input_NI, weight_OI, bias_O)
     else:
-        # oneDNN's does not add: some rows at a time, so that nothing of the total's size is made beside it.
-        for start in range(0, len(total_NM), _ROWS):
+        result_NO = input.new_empty(len(input_NI), len(weight_OI))
+        blocks, rest = _split(len(input_NI))
+        for block in blocks:
+            result_NO[block] = _product(input_NI[block], weight_OI, bias_O)
+        result_NO[rest] = functional.linear(input_NI[rest], weight_OI, bias_O)
+    return result_NO.view(*input.shape[:-1], -1)
+
+
+def add_outer_(total_OI: Tensor, left_NO: Tensor, right_NI: Tensor) -> None:
+    """`total += left.T @ right`, in place. A product of lower precision is rounded once; the sum is in the total's."""
+    if total_OI.dtype != left_NO.dtype:
+        total_OI += left_NO.T @ right_NI
+        return
+    if not is_faster() or not _suits(right_NI, total_OI) or total_OI.numel() < _LEAST_SUMMED:
+        total_OI.addmm_(left_NO.T, right_NI)
+        return
+    right_NI = _whole_rows(right_NI)
+    blocks, rest = _split(len(right_NI))
+    for block in blocks:
+        # oneDNN's product does not add: some rows at a time, so that nothing of the total's size is made beside it.
+        for start in range(0, len(total_OI), _ROWS):
             rows = slice(start, start + _ROWS)
-            total_NM[rows] += matmul(left_NK[rows], right_KM)
+            total_OI[rows] += _product(left_NO[block, rows].contiguous().T, right_NI[block].T, None)
+    total_OI.addmm_(left_NO[rest].T, right_NI[rest])
 
 
 class OnednnLinear(nn.Linear):
     """`nn.Linear`, whose float32 products outside autocast are oneDNN's."""
 
     def forward(self, input: Tensor) -> Tensor:
-        weight = self.weight
-        if not _suits(input, weight) or not weight.is_contiguous() or torch.is_autocast_enabled("cpu"):
+        if not _suits(input, self.weight) or torch.is_autocast_enabled("cpu"):
             return super().forward(input)
-        result: Tensor = _Linear.apply(input.contiguous(), weight, self.bias)  # type: ignore[no-untyped-call]
+        result: Tensor = _Linear.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
         return result
 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        needs_input, needs_weight, _ = ctx.needs_input_grad
-        ctx.save_for_backward(input if needs_weight else None, weight if needs_input else None)
-        return _product(input, weight, bias)
+        ctx.save_for_backward(input if ctx.needs_input_grad[1] else None, weight)
+        return linear(input, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         input, weight = ctx.saved_tensors
-        grad = grad.contiguous()
-        grad_NO = grad.view(-1, grad.shape[-1])
+        grad_NO = _whole_rows(grad)
+        grad_weight = None
+        if input is not None:
+            grad_weight = torch.zeros_like(weight)
+            add_outer_(grad_weight, grad_NO, _whole_rows(input))
         return (
-            None if weight is None else _product(grad, weight.T, None),
-            None if input is None else _product(grad_NO.T, input.view(len(grad_NO), -1).T, None),
+            linear(grad_NO, weight.T).view(*grad.shape[:-1], -1) if ctx.needs_input_grad[0] else None,
+            grad_weight,
             grad_NO.sum(0) if ctx.needs_input_grad[2] else None,
         )
 
@@ -102,22 +119,33 @@ def emulates_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and supports is not None and not supports()
 
 
-def _suits(input: Tensor, weight: Tensor) -> bool:
-    """Of a product with [.., I] and [O, I]."""
-    multiplications = input.numel() * len(weight)
-    return multiplications >= _LEAST and all(
-        each.dtype == torch.float32 and each.device.type == "cpu" for each in (input, weight)
+def _suits(input: Tensor, weight_OI: Tensor) -> bool:
+    """Whether a product of [.., I] with [O, I] is one for oneDNN."""
+    return (
+        input.dtype == weight_OI.dtype == torch.float32
+        and input.device.type == weight_OI.device.type == "cpu"
+        and weight_OI.numel() >= _LEAST_WEIGHTS
+        and input.numel() >= _BLOCKS[-1] * input.shape[-1]
+        and (weight_OI.is_contiguous() or weight_OI.T.is_contiguous())
     )
 
 
-def _dense(matrix: Tensor) -> Tensor:
-    """It, or a copy where it lies in memory with gaps: for such oneDNN has a loop that is thousands of times slower."""
-    if matrix.is_contiguous() or matrix.T.is_contiguous():
-        return matrix
-    return matrix.T.contiguous().T if matrix.stride(0) == 1 else matrix.contiguous()
+def _split(rows: int) -> tuple[list[slice], slice]:
+    """So many rows in blocks, the largest first, and the rest."""
+    blocks, start = list[slice](), 0
+    for size in _BLOCKS:
+        while start + size <= rows:
+            blocks.append(slice(start, start + size))
+            start += size
+    return blocks, slice(start, rows)
+
+
+def _whole_rows(tensor: Tensor) -> Tensor:
+    """It as a matrix without gaps in memory: for one with gaps oneDNN has a loop that is thousands of times slower."""
+    return tensor.reshape(-1, tensor.shape[-1]).contiguous()
 
 
 def _product(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Of dense ones."""
+    """Of operands without gaps, by rows or by columns."""
     result: Tensor = onednn._linear_pointwise(input, weight, bias, "none", [], "")
     return result

@@ -32,7 +32,7 @@ from unigrad.plan.memory import (
     micro_batch_tokens,
     peak,
 )
-from unigrad.policy import Policy, find_architecture, load_policy
+from unigrad.policy import Policy, find_architecture, load_policy, transformers_api
 from unigrad.policy.activations import recompute
 from unigrad.policy.architecture import Dimensions, bundled_architectures, dimensions, skeleton
 from unigrad.policy.logprobs import CHUNK_BYTES, KEPT_BYTES
@@ -248,6 +248,8 @@ def test_keys_and_values_are_those_of_the_real_cache(
             caches.append(self)
 
     monkeypatch.setattr(torch_engine, "RowCache", Recorded)
+    # As on a GPU: a CPU's attention is float32's in any case.
+    monkeypatch.setattr(transformers_api, "decoding_attention", lambda *_: "sdpa")
     config = load_config(
         "tiny-hpt",
         {

@@ -2,8 +2,17 @@
 
 import signal
 
+import pytest
+
 import unigrad  # noqa: F401
+from unigrad.verify import Verifier
 
 # In the background, or under nohup, they would be ignored, which every process of a test would inherit.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def workers_start_when_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of tests' runs end before a verifier's processes would be ready; one that needs them starts them."""
+    monkeypatch.setattr(Verifier, "start_workers", lambda _: None)

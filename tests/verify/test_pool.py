@@ -11,19 +11,25 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 import pytest
 
-from unigrad.types import Reason
-from unigrad.verify import Submission, Verifier
+from unigrad.config import load_config
+from unigrad.train.scorer import build_scorer
+from unigrad.types import Reason, TrainerState
+from unigrad.verify import Submission, Verifier, pool
+from unigrad.verify.kept import KeptVerdicts
 from unigrad.verify.pool import LOSSES, Worker
 
 ROOT = Path(__file__).resolve().parents[2]
 TOWER = "9^{9^{9^9}}"
 SQUARE = ("(x+1)^2", "x^2+2x+1")
 EASY = ("2+x", "x+2")
+START_WORKERS = Verifier.start_workers
+"""Elsewhere in the tests it does nothing (conftest.py)."""
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +59,29 @@ def test_a_stuck_check_is_killed_and_the_next_one_works(worker: Worker) -> None:
     assert not first.is_running()
     assert worker.check(*SQUARE) is Reason.RIGHT
     assert parent == _process(worker)  # its start, which takes seconds, is not paid for again
+
+
+def test_workers_that_are_started_early_do_the_first_checks() -> None:
+    with Verifier(workers=2) as verifier:
+        START_WORKERS(verifier)
+        processes = [worker._process for worker in verifier._workers]
+        assert all(process is not None and process.poll() is None for process in processes)
+        verdicts = verifier.verify_batch([Submission(rf"\boxed{{{n}+x}}", f"x+{n}") for n in range(2, 8)])
+        assert {verdict.reason for verdict in verdicts} == {Reason.RIGHT}
+        assert [worker._process for worker in verifier._workers] == processes
+    assert all(process is not None and process.poll() is not None for process in processes)
+
+
+def test_a_run_starts_them_before_its_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = list[Verifier]()
+    monkeypatch.setattr(Verifier, "start_workers", lambda verifier: started.append(verifier))
+    with ExitStack() as stack:
+        config = load_config("tiny", {})
+        build_scorer(config, TrainerState(max_steps=1), KeptVerdicts(), stack, print)
+        assert len(started) == 1
+        rewarded = load_config("tiny", {"verify.reward_function": "math.dist"})
+        build_scorer(rewarded, TrainerState(max_steps=1), KeptVerdicts(), stack, print)
+    assert len(started) == 1
 
 
 def _hard_pairs() -> list[tuple[str, str]]:
@@ -88,7 +117,8 @@ def test_a_verdict_depends_on_no_load_no_history_and_no_process() -> None:
 
 
 def test_a_check_longer_than_the_uncounted_part_still_gets_its_verdict() -> None:
-    worker = Worker(timeout_seconds=0.3)
+    # Of the 300,000 calls that this allows the check makes some 250,000: on no machine in a quarter of 0.15 seconds.
+    worker = Worker(timeout_seconds=0.15)
     child = _child(worker)
     assert worker.check(r"\sin(5x)", r"16\sin^5 x-20\sin^3 x+5\sin x") in {Reason.RIGHT, Reason.WRONG}
     gone, _ = psutil.wait_procs([child], timeout=30)
@@ -126,7 +156,8 @@ def test_a_worker_killed_from_outside_is_replaced_and_the_verdict_stands(worker:
     timer.join()
 
 
-def test_a_stopped_worker_is_replaced_and_the_verdict_stands() -> None:
+def test_a_stopped_worker_is_replaced_and_the_verdict_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "SILENCE_SECONDS", 15.0)
     worker = Worker(timeout_seconds=0.1)
     for find in (_process, _child):
         process = find(worker)

@@ -35,8 +35,10 @@ def build_scorer(
     def verifier() -> Scorer:
         # Of the ranks on a machine each has its share of them.
         workers = verify.workers and max(1, verify.workers // launched().local_size)
-        made = Verifier(verify.timeout_seconds, workers, no_box=verify.no_box, kept=kept)
-        return VerifierScorer(stack.enter_context(made))
+        made = stack.enter_context(Verifier(verify.timeout_seconds, workers, no_box=verify.no_box, kept=kept))
+        # They load their libraries while the model is loaded.
+        made.start_workers()
+        return VerifierScorer(made)
 
     def users(function: RewardFunction) -> Scorer:
         return RewardFunctionScorer(

@@ -38,12 +38,17 @@ class _Lost(Exception):
 
 
 class Worker:
-    """One process, started at its first check and again after each death. For one thread at a time."""
+    """One process, started by `start` or at its first check, and again after each death. For one thread at a time."""
 
     def __init__(self, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._ready = False
+
+    def start(self) -> None:
+        """Begin what takes seconds before the first check, in the background."""
+        if self._process is None:
+            self._process = _start()
 
     def check(self, extracted: str, gold: str) -> Reason:
         """Two answers in LaTeX compared. RuntimeError where no worker can start, or each is killed."""
@@ -92,8 +97,8 @@ class Worker:
         return None if reply is None else Reason(reply)
 
     def _ready_process(self) -> subprocess.Popen[bytes]:
-        if self._process is None:
-            self._process = _start()
+        self.start()
+        assert self._process is not None
         if not self._ready:
             try:
                 _reply(self._process, START_SECONDS)

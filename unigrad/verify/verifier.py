@@ -52,7 +52,7 @@ class Check(NamedTuple):
 
 
 class Verifier:
-    """Verifies completions, from any thread. No process starts before an answer needs one.
+    """Verifies completions, from any thread. No process starts before an answer needs one, or before `start_workers`.
 
     timeout_seconds: of one check, as `worker` counts them; at most about ten times as much processor time.
     workers: how many processes check at a time; None: as many as `verifier_workers` says.
@@ -85,6 +85,11 @@ class Verifier:
         self._lock = threading.Lock()
         self._running: dict[Pair, Future[Reason]] = {}
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="verify")
+
+    def start_workers(self) -> None:
+        """Have the processes ready by the time that an answer needs one; to be called before any does."""
+        for worker in self._workers:
+            worker.start()
 
     def start(self, submission: Submission) -> Verdict | Check:
         """The verdict, or the check that it takes, begun. Equal answers are checked once, in this verifier's life.

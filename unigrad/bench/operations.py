@@ -10,6 +10,7 @@ from unigrad.bench.measured import Part
 from unigrad.config import Config
 from unigrad.policy import Policy
 from unigrad.policy.architecture import Dimensions
+from unigrad.policy.products import linear
 
 LEAST_SECONDS = 0.5
 
@@ -30,15 +31,16 @@ def needed(model: Dimensions, config: Config) -> dict[str, float]:
 
 
 def matrix_rate(policy: Policy, rows: int, inner: int, columns: int) -> float:
-    """Operations a second of (rows × inner)·(inner × columns) in the policy's precision: the best of many."""
+    """Operations a second of (rows × inner)·(inner × columns), as a linear layer of the policy makes them in its
+    precision: the best of many."""
     device = policy.device
     left, right = (
-        torch.randn(*shape, device=device).to(policy.compute_dtype) for shape in ((rows, inner), (inner, columns))
+        torch.randn(*shape, device=device).to(policy.compute_dtype) for shape in ((rows, inner), (columns, inner))
     )
     best, end = float("inf"), time.perf_counter() + LEAST_SECONDS
     while time.perf_counter() < end:
         start = time.perf_counter()
-        torch.mm(left, right)
+        linear(left, right)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         best = min(best, time.perf_counter() - start)

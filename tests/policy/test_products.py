@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from unigrad.data.tiny import MODEL_PATH
-from unigrad.policy import load_policy, products
+from unigrad.policy import find_architecture, load_policy, products
+from unigrad.policy.adapter import linear_layers
 from unigrad.policy.products import OnednnLinear, add_outer_, linear, multiply_fast
 
 pytestmark = pytest.mark.skipif(
@@ -158,3 +159,10 @@ def test_nothing_is_changed_where_mkl_is_as_fast(monkeypatch: pytest.MonkeyPatch
 def test_a_loaded_policy_multiplies_so() -> None:
     model = load_policy(str(MODEL_PATH), device="cpu").model
     assert {type(each) for each in model.modules() if isinstance(each, nn.Linear)} == {OnednnLinear}
+
+
+@pytest.mark.usefixtures("fast")
+def test_an_adapter_fits_its_layers() -> None:
+    model = load_policy(str(MODEL_PATH), device="cpu").model
+    skeleton = find_architecture(str(MODEL_PATH))[0]
+    assert linear_layers(model, ()).keys() == linear_layers(skeleton, ()).keys()

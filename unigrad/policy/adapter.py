@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from unigrad.config import LoraConfig
 from unigrad.errors import ConfigError, nearest, one_line
 from unigrad.policy.architecture import skeleton
+from unigrad.policy.products import is_plain_linear
 from unigrad.policy.sharding import in_parts_of
 
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -47,7 +48,8 @@ def linear_layers(model: PreTrainedModel, names: tuple[str, ...]) -> dict[str, n
     """
     head = model.get_output_embeddings()
     # A subclass may compute something else, such as a router that returns several tensors.
-    layers = {name: layer for name, layer in model.named_modules() if type(layer) is nn.Linear and layer is not head}
+    modules = dict(model.named_modules())
+    layers = {name: layer for name, layer in modules.items() if is_plain_linear(layer) and layer is not head}
     if not layers:
         raise ConfigError(f"model.lora.r: {type(model).__name__} has no linear layers that an adapter fits")
     for name in names:

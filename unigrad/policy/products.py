@@ -7,7 +7,7 @@ MKL keeps AVX-512 for Intel's processors. On others that have it oneDNN's produc
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ def multiply_fast(model: nn.Module) -> None:
             module.__class__ = OnednnLinear
 
 
-def is_plain_linear(module: nn.Module) -> bool:
+def is_plain_linear(module: nn.Module) -> TypeGuard[nn.Linear]:
     """Whether it is a linear layer that does nothing else: a subclass may, and a changed `forward` too."""
     return type(module) in (nn.Linear, OnednnLinear) and "forward" not in vars(module)
 

@@ -1,6 +1,7 @@
 """Imported before any test imports torch: `unigrad` sets how OpenMP's threads wait, which torch reads as it loads."""
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -13,6 +14,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
-def workers_start_when_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def workers_start_when_needed() -> Iterator[None]:
     """Hundreds of tests' runs end before a verifier's processes would be ready; one that needs them starts them."""
-    monkeypatch.setattr(Verifier, "start_workers", lambda _: None)
+    # Not by the fixture `monkeypatch`, which would then outlive every test's other fixtures.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Verifier, "start_workers", lambda _: None)
+        yield

@@ -67,13 +67,13 @@ def test_products_whatever_lies_between_numbers(sizes: tuple[int, int, int], of_
 @pytest.mark.parametrize(("rows", "expected"), [(21, [8, 8, 4, 1]), (8, [8]), (3, [1, 1, 1])])
 @pytest.mark.usefixtures("fast")
 def test_onednn_meets_few_shapes(rows: int, expected: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    met, product = list[int](), products._product
+    met, product = list[int](), products.product
 
     def recording(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         met.append(len(input))
         return product(input, weight, bias)
 
-    monkeypatch.setattr(products, "_product", recording)
+    monkeypatch.setattr(products, "product", recording)
     linear(random(rows, 6), random(5, 6))
     assert met == expected
 
@@ -126,7 +126,7 @@ def test_a_frozen_layer_takes_no_gradient_and_gives_one() -> None:
 def test_what_is_not_float32_goes_the_usual_way(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = nn.Linear(16, 8)
     multiply_fast(layer)
-    monkeypatch.setattr(products, "_product", lambda *_: pytest.fail("oneDNN multiplies"))
+    monkeypatch.setattr(products, "product", lambda *_: pytest.fail("oneDNN multiplies"))
     given = torch.randn(4, 16)
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(given).dtype == torch.bfloat16
@@ -151,7 +151,7 @@ def test_nothing_is_changed_where_mkl_is_as_fast(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(products, "is_faster", lambda: False)
     multiply_fast(layer)
     assert type(layer) is nn.Linear
-    monkeypatch.setattr(products, "_product", lambda *_: pytest.fail("oneDNN multiplies"))
+    monkeypatch.setattr(products, "product", lambda *_: pytest.fail("oneDNN multiplies"))
     assert linear(torch.ones(300, 300), torch.ones(300, 300)).sum() == 300**3
 
 

@@ -16,8 +16,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from rich.console import Console
 
 from unigrad.config import load_config
+from unigrad.train.build import Build
 from unigrad.train.scorer import build_scorer
 from unigrad.types import Reason, TrainerState
 from unigrad.verify import Submission, Verifier, pool
@@ -72,16 +74,36 @@ def test_workers_that_are_started_early_do_the_first_checks() -> None:
     assert all(process is not None and process.poll() is not None for process in processes)
 
 
-def test_a_run_starts_them_before_its_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Verifier]:
+    """Those whose workers were started."""
     started = list[Verifier]()
     monkeypatch.setattr(Verifier, "start_workers", lambda verifier: started.append(verifier))
+    return started
+
+
+def test_a_run_starts_them_before_its_first_step(started: list[Verifier]) -> None:
     with ExitStack() as stack:
         config = load_config("tiny", {})
-        build_scorer(config, TrainerState(max_steps=1), KeptVerdicts(), stack, print)
+        build_scorer(config, TrainerState(max_steps=1), KeptVerdicts(), stack, print, early_workers=False)
+        assert len(started) == 0
+        build_scorer(config, TrainerState(max_steps=1), KeptVerdicts(), stack, print, early_workers=True)
         assert len(started) == 1
         rewarded = load_config("tiny", {"verify.reward_function": "math.dist"})
-        build_scorer(rewarded, TrainerState(max_steps=1), KeptVerdicts(), stack, print)
+        build_scorer(rewarded, TrainerState(max_steps=1), KeptVerdicts(), stack, print, early_workers=True)
     assert len(started) == 1
+
+
+@pytest.mark.parametrize(
+    ("recipe", "eval_steps", "times"), [("tiny-hpt", 0, 1), ("tiny-sft", 5, 1), ("tiny-sft", 0, 0)]
+)
+def test_a_run_that_scores_nothing_starts_none(
+    recipe: str, eval_steps: int, times: int, started: list[Verifier], tmp_path: Path
+) -> None:
+    config = load_config(recipe, {"tiny.train_problems": "16", "train.eval_steps": str(eval_steps)})
+    with ExitStack() as stack:
+        Build(config, tmp_path, None, KeptVerdicts(), Console(quiet=True), stack).loop()
+    assert len(started) == times
 
 
 def _hard_pairs() -> list[tuple[str, str]]:

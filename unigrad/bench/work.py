@@ -57,7 +57,7 @@ def build(
     )
     problems.write_text("\n".join(lines) + "\n", encoding="utf-8")
     config = _widened(config, folder, sizes)
-    loop = Build(config, folder / "run", None, KeptVerdicts(), Console(quiet=True), stack).loop()
+    loop = Build(config, folder / "run", None, KeptVerdicts(), Console(quiet=True), stack, early_workers=False).loop()
     step = loop.step
     policy = step.policy
     # Nothing ends a completion but its length.

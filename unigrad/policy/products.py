@@ -45,12 +45,12 @@ def linear(input: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Te
         return functional.linear(input, weight_OI, bias_O)
     input_NI = _whole_rows(input)
     if len(input_NI) in _BLOCKS:
-        result_NO = _product(input_NI, weight_OI, bias_O)
+        result_NO = product(input_NI, weight_OI, bias_O)
     else:
         result_NO = input.new_empty(len(input_NI), len(weight_OI))
         blocks, rest = _split(len(input_NI))
         for block in blocks:
-            result_NO[block] = _product(input_NI[block], weight_OI, bias_O)
+            result_NO[block] = product(input_NI[block], weight_OI, bias_O)
         result_NO[rest] = functional.linear(input_NI[rest], weight_OI, bias_O)
     return result_NO.view(*input.shape[:-1], -1)
 
@@ -69,7 +69,7 @@ def add_outer_(total_OI: Tensor, left_NO: Tensor, right_NI: Tensor) -> None:
         # oneDNN's product does not add: some rows at a time, so that nothing of the total's size is made beside it.
         for start in range(0, len(total_OI), _ROWS):
             rows = slice(start, start + _ROWS)
-            total_OI[rows] += _product(left_NO[block, rows].contiguous().T, right_NI[block].T, None)
+            total_OI[rows] += product(left_NO[block, rows].contiguous().T, right_NI[block].T, None)
     total_OI.addmm_(left_NO[rest].T, right_NI[rest])
 
 
@@ -97,7 +97,7 @@ class _Linear(torch.autograd.Function):
         grad_weight = None
         if input is not None:
             grad_weight = torch.zeros_like(weight)
-            add_outer_(grad_weight, grad_NO, _whole_rows(input))
+            add_outer_(grad_weight, grad_NO, input.reshape(len(grad_NO), -1))
         return (
             linear(grad_NO, weight.T).view(*grad.shape[:-1], -1) if ctx.needs_input_grad[0] else None,
             grad_weight,
@@ -145,7 +145,7 @@ def _whole_rows(tensor: Tensor) -> Tensor:
     return tensor.reshape(-1, tensor.shape[-1]).contiguous()
 
 
-def _product(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Of operands without gaps, by rows or by columns."""
+def product(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """oneDNN's `functional.linear` of operands without gaps, by rows or by columns, or of a weight packed for it."""
     result: Tensor = onednn._linear_pointwise(input, weight, bias, "none", [], "")
     return result

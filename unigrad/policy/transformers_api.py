@@ -35,6 +35,10 @@ except ImportError as error:
 
 __all__ = ["Cache", "DynamicLayer"]
 
+FLOAT32_SDPA = "unigrad_float32_sdpa"
+"""torch's own attention, in float32 whatever else is computed in: for one query a row on a CPU several times faster
+than in bfloat16."""
+
 
 def cache_argument(model: PreTrainedModel) -> str | None:
     """What the model's `forward` calls the keys and values of earlier tokens; None where it takes none.
@@ -201,14 +205,14 @@ def decoding_attention(model: PreTrainedModel, compute_dtype: torch.dtype | None
     torch's own, unless the model has what that leaves out (soft caps, sinks)."""
     if not model._supports_sdpa or caps_attention(model):
         return "eager"
-    return "sdpa" if compute_dtype is None or model.device.type != "cpu" else _float32_attention()
+    if compute_dtype is None or model.device.type != "cpu":
+        return "sdpa"
+    _register_float32_sdpa()
+    return FLOAT32_SDPA
 
 
 @cache
-def _float32_attention() -> str:
-    """torch's own attention, in float32 whatever else is computed in: for one query a row on a CPU several times
-    faster than in bfloat16."""
-    name = "unigrad_float32_sdpa"
+def _register_float32_sdpa() -> None:
     sdpa = transformers.AttentionInterface()["sdpa"]
 
     def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any) -> Any:
@@ -216,9 +220,8 @@ def _float32_attention() -> str:
             found, weights = sdpa(module, query.float(), key.float(), value.float(), mask, **options)
         return found.to(query.dtype), weights
 
-    transformers.AttentionInterface.register(name, attend)
-    transformers.AttentionMaskInterface.register(name, transformers.AttentionMaskInterface()["sdpa"])
-    return name
+    transformers.AttentionInterface.register(FLOAT32_SDPA, attend)
+    transformers.AttentionMaskInterface.register(FLOAT32_SDPA, transformers.AttentionMaskInterface()["sdpa"])
 
 
 def share_keys_under_masks() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unigrad.policy.products import emulates_bfloat16, is_faster, is_plain_linear, onednn
+from unigrad.policy.products import emulates_bfloat16, is_faster, is_plain_linear, onednn, product
 
 _Product = Callable[[Tensor], Tensor]
 
@@ -43,7 +43,7 @@ def packed_weights(model: nn.Module, rows: int) -> AbstractContextManager[None]:
 
     def packed(layer: Any) -> _Product:
         weight = onednn._reorder_linear_weight(layer.weight.detach(), rows)
-        return partial(_packed_product, weight, layer.bias)
+        return partial(product, weight=weight, bias=layer.bias)
 
     return _multiplying([layer for layer in model.modules() if is_worth_packing(layer)], packed)
 
@@ -59,10 +59,10 @@ def cast_weights(model: nn.Module, dtype: torch.dtype, rows: int) -> AbstractCon
         bias = None if layer.bias is None else layer.bias.detach().to(dtype)
         weight = layer.weight.detach().to(dtype)
         if is_worth_packing(layer, dtype):
-            product = partial(_packed_product, onednn._reorder_linear_weight(weight, rows), bias)
+            multiplied = partial(product, weight=onednn._reorder_linear_weight(weight, rows), bias=bias)
         else:
-            product = partial(nn.functional.linear, weight=weight, bias=bias)
-        return partial(_cast_product, layer, dtype, product)
+            multiplied = partial(nn.functional.linear, weight=weight, bias=bias)
+        return partial(_cast_product, layer, dtype, multiplied)
 
     return _multiplying([layer for layer in model.modules() if is_plain_linear(layer)], cast)
 
@@ -79,13 +79,8 @@ def _multiplying(layers: Sequence[Any], product_of: Callable[[Any], _Product]) -
             vars(layer).pop("forward", None)
 
 
-def _packed_product(packed: Tensor, bias: Tensor | None, input: Tensor) -> Tensor:
-    result: Tensor = onednn._linear_pointwise(input, packed, bias, "none", [], "")
-    return result
-
-
-def _cast_product(layer: nn.Linear, dtype: torch.dtype, product: _Product, input: Tensor) -> Tensor:
+def _cast_product(layer: nn.Linear, dtype: torch.dtype, multiplied: _Product, input: Tensor) -> Tensor:
     if not torch.is_autocast_enabled(input.device.type):
         # Where the model turns autocast off (a router, say), it wants the weights as they are.
         return nn.Linear.forward(layer, input)
-    return product(input.to(dtype))
+    return multiplied(input.to(dtype))

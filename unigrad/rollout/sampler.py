@@ -118,8 +118,10 @@ def inverse_cdf(weights_BV: Tensor, uniforms_B: Tensor) -> Tensor:
     """
     rows, vocabulary = weights_BV.shape
     block = min(_BLOCK, vocabulary)
-    blocks_BKC = weights_BV.new_zeros(rows, -(-vocabulary // block), block, dtype=torch.int64)
-    blocks_BKC.flatten(1)[:, :vocabulary] = weights_BV * _GRID
+    blocks_BKC = weights_BV.new_empty(rows, -(-vocabulary // block), block, dtype=torch.int64)
+    padded_BL = blocks_BKC.flatten(1)
+    padded_BL[:, :vocabulary] = weights_BV * _GRID
+    padded_BL[:, vocabulary:] = 0
     # First the block, then the token within it: to sum all tokens takes a fraction of the time of cumulating them.
     ends_BK = blocks_BKC.sum(-1).cumsum(-1)
     targets_B1 = (uniforms_B * ends_BK[:, -1].cpu().double()).long()[:, None].to(weights_BV.device)

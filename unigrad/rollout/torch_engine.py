@@ -182,7 +182,7 @@ class TorchEngine:
     @property
     def _kept_dtype(self) -> torch.dtype | None:
         """Of keys and values; None: as the model makes them."""
-        return self._compute_dtype if self._kernel in ("sdpa", "eager") else torch.float32
+        return torch.float32 if self._kernel == transformers_api.FLOAT32_SDPA else self._compute_dtype
 
     def _decoding_weights(self, rows: int, steps: int) -> AbstractContextManager[None]:
         if self._compute_dtype is not None:

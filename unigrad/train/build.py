@@ -64,6 +64,7 @@ class Build:
     """A run to be built: what it is, where, and from which checkpoint it goes on.
 
     kept: the verdicts that the run knows already. stack: closes what the run opens. world: the ranks that train.
+    early_workers: whether what verifies completions gets ready at once; it would disturb a measurement.
     """
 
     config: Config
@@ -73,6 +74,7 @@ class Build:
     console: Console
     stack: ExitStack
     world: World = ALONE
+    early_workers: bool = True
 
     def loop(self) -> Loop:
         """Raises ConfigError, ValueError or OSError on whatever is wrong with the configuration, the data or the
@@ -84,9 +86,10 @@ class Build:
         check_installed(config.model.lora)
         check_optimizer(config.train)
         state = TrainerState(max_steps=config.train.max_steps)
-        scorer = build_scorer(config, state, self.kept, self.stack, self._say)
-        train_sets = [(each, training_problems(each, config, self._say)) for each in config.data.train_sets]
+        sampling = [stage for stage in stages if stage.samples]
         measured = config.data.held_out_sets if config.train.eval_steps else ()
+        scorer = self._scorer(state, used=bool(sampling or measured))
+        train_sets = [(each, training_problems(each, config, self._say)) for each in config.data.train_sets]
         held_out = [(each.name, held_out_problems(each, config)) for each in measured]
         inputs = self._inputs(train_sets, [problem for _, problems in held_out for problem in problems])
         for line in held_out_notes(config, [each for _, problems in train_sets for each in problems], dict(held_out)):
@@ -104,7 +107,6 @@ class Build:
             name: prepare(problems, "held-out" if len(held_out) == 1 else f"held-out {name}", None)
             for name, problems in held_out
         }
-        sampling = [stage for stage in stages if stage.samples]
         engine = self._opened(build_engine(policy)) if sampling or held_out else None
         own_old_policy = engine is not None and self._own_old_policy(sampling, engine, policy)
         if any("values" in stage.needs for stage in stages):
@@ -207,6 +209,10 @@ class Build:
         for line in (line for each in found for line in example_lines(each)):
             self._say(line)
         return found
+
+    def _scorer(self, state: TrainerState, *, used: bool) -> Scorer:
+        early_workers = self.early_workers and used
+        return build_scorer(self.config, state, self.kept, self.stack, self._say, early_workers=early_workers)
 
     def _preparation(self, template: PromptTemplate, policy: Policy, scorer: Scorer) -> Preparation:
         """Of problems for this policy, with the template as it is fitted to its tokenizer."""

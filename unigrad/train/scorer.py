@@ -24,9 +24,18 @@ from unigrad.verify.kept import KeptVerdicts
 
 
 def build_scorer(
-    config: Config, state: TrainerState, kept: KeptVerdicts, stack: ExitStack, say: Callable[[str], None]
+    config: Config,
+    state: TrainerState,
+    kept: KeptVerdicts,
+    stack: ExitStack,
+    say: Callable[[str], None],
+    *,
+    early_workers: bool,
 ) -> Scorer:
     """The verifier, or the user's reward functions, which are told of `state`; `stack` closes it.
+
+    early_workers: the verifier's processes start now and not at its first check: they load their libraries while the
+    model is loaded.
 
     Raises ValueError or UserCodeError as `load_reward_function` does.
     """
@@ -36,8 +45,8 @@ def build_scorer(
         # Of the ranks on a machine each has its share of them.
         workers = verify.workers and max(1, verify.workers // launched().local_size)
         made = stack.enter_context(Verifier(verify.timeout_seconds, workers, no_box=verify.no_box, kept=kept))
-        # They load their libraries while the model is loaded.
-        made.start_workers()
+        if early_workers:
+            made.start_workers()
         return VerifierScorer(made)
 
     def users(function: RewardFunction) -> Scorer:

@@ -208,10 +208,12 @@ def test_blocks(tiny_model: Build) -> None:
 
 def test_attention_under_autocast_on_a_cpu_is_float32s(tiny_model: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     model, ids = tiny_model("llama"), torch.tensor([[1, 2, 3, 4]])
-    sdpa, dtypes = nn.functional.scaled_dot_product_attention, list[torch.dtype]()
+    sdpa, computed_in = nn.functional.scaled_dot_product_attention, list[torch.dtype]()
 
     def recording(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
-        dtypes.extend((query.dtype, key.dtype, value.dtype))
+        # Autocast casts what it is given within the product, so that their own types do not tell.
+        cast = torch.is_autocast_enabled("cpu")
+        computed_in.extend(torch.get_autocast_dtype("cpu") if cast else each.dtype for each in (query, key, value))
         return sdpa(query, key, value, **options)
 
     monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", recording)
@@ -219,12 +221,13 @@ def test_attention_under_autocast_on_a_cpu_is_float32s(tiny_model: Build, monkey
     with torch.no_grad():
         exact = model(ids).logits
         with torch.autocast("cpu", torch.bfloat16):
+            computed_in.clear()
             usual = model(ids).logits
-            assert dtypes[-1] == torch.bfloat16
-            dtypes.clear()
+            assert set(computed_in) == {torch.bfloat16}
+            computed_in.clear()
             with transformers_api.attention(model, kernel):
                 found = model(ids, attention_mask=torch.ones(1, 4, dtype=torch.bool)).logits
-    assert set(dtypes) == {torch.float32}
+    assert set(computed_in) == {torch.float32}
     assert 0 < (found - usual).abs().max() < 0.1
     assert (found - exact).abs().max() < 0.1
 

@@ -163,7 +163,12 @@ class Ours:
         train = self.step.config.train.model_copy(update={"max_grad_norm": 0.0, "learning_rate": 1e-30})
         config = self.step.config.model_copy(update={"train": train})
         step = replace(self.step, config=config, engine=Replay(sampled), optimizer=optimizer, own_old_policy=True)
-        step.take(1, self.objective, 0.0)
+        # What TRL sampled comes without an engine's log-probs, so that there is no mismatch to correct.
+        terms = tuple(
+            term.with_options(engine_cap=None) if "engine_cap" in term.options else term
+            for term in self.objective.terms
+        )
+        step.take(1, replace(self.objective, terms=terms), 0.0)
         return found[0]
 
 

@@ -25,6 +25,7 @@ SEQUENCES = Sequences.of_ids(ROWS, [1.0] * len(ROWS))
 INPUTS = [len(prompt) + len(completion) - 1 for prompt, completion in ROWS]
 BORDERS = torch.tensor([0, *INPUTS]).cumsum(0).tolist()
 NAME = "flash_attention_in_torch"
+ATTENTION = "_attn_implementation"
 
 
 class InTorch:
@@ -67,13 +68,16 @@ def gradients(policy: Policy, layout: Layout) -> tuple[Tensor, ...]:
     return torch.autograd.grad((logp_M * torch.linspace(-1, 2, len(logp_M))).sum(), list(policy.parameters()))
 
 
-def test_flash_attention_meets_each_trajectory_alone(policy: Policy) -> None:
+def test_flash_attention_meets_each_trajectory_alone(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     own = logprobs(policy, "padded"), *gradients(policy, "padded")
     kernel = InTorch()
     AttentionInterface.register(NAME, kernel)
     AttentionMaskInterface.register(NAME, flash_attention_mask)
-    # Not by its setter, which looks for a kernel by this name.
-    policy.model.config._attn_implementation = NAME
+    # Its own setter would look for a kernel by this name.
+    monkeypatch.setattr(
+        type(policy.model), "set_attn_implementation", lambda model, name: setattr(model.config, ATTENTION, name)
+    )
+    policy.model.set_attn_implementation(NAME)
     found = logprobs(policy, "packed"), *gradients(policy, "packed")
     torch.testing.assert_close(found, own, rtol=1e-6, atol=1e-6)
     assert kernel.borders == [BORDERS] * 2 * policy.model.config.num_hidden_layers

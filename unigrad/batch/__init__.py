@@ -3,6 +3,7 @@
 from unigrad.batch.layouts import Costs, laid_out, micro_batch_of
 from unigrad.batch.micro_batch import LAYOUTS, Layout, MicroBatch, Prefix
 from unigrad.batch.padded import micro_batches
+from unigrad.batch.ragged import Ragged
 from unigrad.batch.rows import Row, Rows
 from unigrad.batch.sequences import Sequences
 
@@ -12,6 +13,7 @@ __all__ = [
     "Layout",
     "MicroBatch",
     "Prefix",
+    "Ragged",
     "Row",
     "Rows",
     "Sequences",

@@ -19,7 +19,7 @@ class Costs:
 
     layouts: those that are exact for the model. pair: of one query on one key, through all layers. call: of a pass over
     nothing, and least: a pass over fewer positions costs as much as one over so many. packs_exactly: whether the kernel
-    leaves out the pairs of a packed row that do not attend to each other; else it computes and masks them.
+    takes a packed row as it is; else attention, and it alone, fills its trajectories up.
     """
 
     layouts: Set[Layout] = frozenset(("padded",))
@@ -66,9 +66,21 @@ def _packs(costs: Costs, lengths: Sequence[int]) -> bool:
     """Whether a micro-batch costs less packed than padded."""
     if "packed" not in costs.layouts or len(lengths) == 1:
         return False
-    total, rows, longest = sum(lengths), len(lengths), max(lengths)
-    pairs = sum(each * each for each in lengths) / 2 if costs.packs_exactly else total * total
-    return costs.of(total, pairs) < costs.of(rows * longest, rows * longest * longest / 2)
+    return _packed_cost(costs, lengths) < _padded_cost(costs, lengths)
+
+
+def _packed_cost(costs: Costs, lengths: Sequence[int]) -> float:
+    exact = sum(each * each for each in lengths) / 2
+    return costs.of(sum(lengths), exact if costs.packs_exactly else _causal_pairs(lengths))
+
+
+def _padded_cost(costs: Costs, lengths: Sequence[int]) -> float:
+    return costs.of(len(lengths) * max(lengths), _causal_pairs(lengths))
+
+
+def _causal_pairs(lengths: Sequence[int]) -> float:
+    """Of queries and keys of rows side by side."""
+    return len(lengths) * max(lengths) ** 2 / 2
 
 
 _Groups = list[list[int]]
@@ -88,8 +100,8 @@ def _shared(
     rows = [length[index] for index in sorted(together)]
     each_cost = 0.0
     for places in micro_batches(rows, token_budget):
-        longest = max(rows[place] for place in places)
-        each_cost += costs.of(len(places) * longest, len(places) * longest * longest / 2)
+        lengths = [rows[place] for place in places]
+        each_cost += (_packed_cost if _packs(costs, lengths) else _padded_cost)(costs, lengths)
     if shared_cost >= each_cost:
         return [], list(indices)
     return batches, [index for index in indices if index not in together]
@@ -115,9 +127,8 @@ def _filled(groups: _Groups, prompt: dict[int, int], length: dict[int, int], tok
 
 
 def _cost(batch: _Groups, prompt: dict[int, int], length: dict[int, int], costs: Costs) -> float:
-    """Of the pass over the prompts and of the one over the rows, whose mask of prompts and rows is a dense one."""
-    shared = max(prompt[group[0]] for group in batch)
-    rows = [length[index] - prompt[index] for group in batch for index in group]
-    rest = max(rows)
-    prompts = costs.of(len(batch) * shared, len(batch) * shared * shared / 2)
-    return prompts + costs.of(len(rows) * rest, len(rows) * rest * (shared + rest))
+    """Of the pass over the prompts and of the one over the rows, whose attention to both is under a mask."""
+    prompts = [prompt[group[0]] for group in batch]
+    rests = [length[index] - prompt[index] for group in batch for index in group]
+    pairs = len(rests) * max(rests) * (max(prompts) + max(rests))
+    return costs.of(sum(prompts), _causal_pairs(prompts)) + costs.of(sum(rests), pairs)

@@ -1,7 +1,7 @@
 """What one forward pass takes, however its tokens are laid out.
 
-Shapes: P trajectories of the micro-batch, Q prompts that several of them share, K tokens of the longest of those, L
-tokens of the longest input, M completion tokens.
+Shapes: P trajectories of the micro-batch, L tokens of the longest input; or 1 and all tokens, where they lie one after
+another; Q prompts that several of them share and K tokens of those, likewise; M completion tokens.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from unigrad.batch.flat import moved
+from unigrad.batch.ragged import Ragged
 from unigrad.batch.sequences import Sequences
 
 Layout = Literal["padded", "packed", "prefix"]
@@ -23,21 +24,23 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 class Prefix:
     """Prompts that are computed once, ahead of the rows that go on from them.
 
-    input_ids_QK: padded on the right. prompt_P: the prompt of each row. seen_PL: which of the K + L positions a row may
-    attend to, and position_ids_PL: where its tokens stand; both None where all prompts are equally long.
+    input_ids_1K: one after another; position_ids_1K: begin again with each. ragged: their places side by side.
+    prompt_P: the prompt of each row; shared_P: its length, one number where all are equally long.
     """
 
-    input_ids_QK: Tensor
+    input_ids_1K: Tensor
+    position_ids_1K: Tensor
+    ragged: Ragged
     prompt_P: Tensor
-    seen_PL: Tensor | None
-    position_ids_PL: Tensor | None
+    shared_P: Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MicroBatch:
     """indices_P: which trajectories it holds; the completion tokens are theirs, in this order. lengths: tokens of each
     prompt and completion. predicting_M: where in the flattened input the hidden state stands that predicts each
-    completion token. position_ids_PL: of a packed input; None: from 0 in each row. temperature_M: None is 1 everywhere.
+    completion token. temperature_M: None is 1 everywhere. position_ids_PL and ragged: of an input of one row, in which
+    they lie one after another; None: each is a row of its own, from position 0.
     """
 
     layout: Layout
@@ -48,6 +51,7 @@ class MicroBatch:
     target_ids_M: Tensor
     temperature_M: Tensor | None
     position_ids_PL: Tensor | None = None
+    ragged: Ragged | None = None
     prefix: Prefix | None = None
 
     @classmethod
@@ -65,19 +69,9 @@ class MicroBatch:
 
     @property
     def positions(self) -> int:
-        """Tokens that its forward pass computes, padding included."""
-        return self.input_ids_PL.numel() + (0 if self.prefix is None else self.prefix.input_ids_QK.numel())
+        """Tokens that its forward pass computes, padding included (but for what attention alone fills up)."""
+        return self.input_ids_PL.numel() + (0 if self.prefix is None else self.prefix.input_ids_1K.numel())
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Self:
         """The same, its floating-point numbers as `dtype`."""
         return moved(self, device, dtype)
-
-
-def right_padded(ids_N: Tensor, length_P: Tensor) -> Tensor:
-    """Rows that lie one after another, side by side. An arbitrary id of theirs fills them up: attention is causal, so
-    that no position that counts sees it. i[P, longest]."""
-    width = int(length_P.max())
-    # Not 0: where that is the pad token its embedding may be zero, and a norm's gradient there is 0·∞.
-    ids_PL = ids_N.new_full((len(length_P), width), int(ids_N[0]) if len(ids_N) else 0)
-    ids_PL[torch.arange(width) < length_P[:, None]] = ids_N
-    return ids_PL

@@ -1,6 +1,7 @@
 """The packed layout: trajectories one after another in one row, without a pad.
 
-Position ids that begin again tell a model's attention where each of them starts.
+A model's attention is told where each of them starts: by position ids that begin again where its kernel takes rows of
+varying length, else by their places in a block of rows side by side, which it alone computes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch
 from unigrad.batch.flat import ranges, starts
 from unigrad.batch.micro_batch import MicroBatch
 from unigrad.batch.padded import inputs
+from unigrad.batch.ragged import Ragged
 from unigrad.batch.sequences import Sequences
 
 
@@ -26,5 +28,6 @@ def packed(sequences: Sequences, indices: Sequence[int]) -> MicroBatch:
         "packed",
         input_ids_PL=ids_L[None],
         position_ids_PL=ranges(torch.zeros_like(input_P), input_P)[None],
+        ragged=Ragged.of(input_P),
         predicting_M=ranges(starts(input_P) + part.prompt_S - 1, part.completion_S),
     )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unigrad.batch.flat import ranges, starts
-from unigrad.batch.micro_batch import MicroBatch, right_padded
+from unigrad.batch.micro_batch import MicroBatch
 from unigrad.batch.sequences import Sequences
 
 
@@ -31,6 +31,16 @@ def inputs(part: Sequences) -> tuple[Tensor, Tensor]:
     """All tokens but each trajectory's last, which predicts nothing that is asked for; and how many each has."""
     input_P = part.length_S - 1
     return part.token_ids_L[ranges(starts(part.length_S), input_P)], input_P
+
+
+def right_padded(ids_N: Tensor, length_P: Tensor) -> Tensor:
+    """Rows that lie one after another, side by side. An arbitrary id of theirs fills them up: attention is causal, so
+    that no position that counts sees it. i[P, longest]."""
+    width = int(length_P.max())
+    # Not 0: where that is the pad token its embedding may be zero, and a norm's gradient there is 0·∞.
+    ids_PL = ids_N.new_full((len(length_P), width), int(ids_N[0]) if len(ids_N) else 0)
+    ids_PL[torch.arange(width) < length_P[:, None]] = ids_N
+    return ids_PL
 
 
 def micro_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:

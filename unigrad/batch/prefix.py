@@ -1,7 +1,5 @@
 """The prefix layout: a prompt that several trajectories share is computed once, its keys and values kept in the graph,
-and every completion goes on from them.
-
-Shapes: P trajectories, Q prompts, K tokens of the longest prompt but its last, L tokens of the longest rest.
+and every completion goes on from them. Prompts lie one after another without a pad, and so do what follows them.
 """
 
 from __future__ import annotations
@@ -9,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from unigrad.batch.flat import ranges, starts
-from unigrad.batch.micro_batch import MicroBatch, Prefix, right_padded
+from unigrad.batch.micro_batch import MicroBatch, Prefix
+from unigrad.batch.ragged import Ragged
 from unigrad.batch.sequences import Sequences
 
 
@@ -26,33 +24,23 @@ def prefix(sequences: Sequences, groups: Sequence[Sequence[int]]) -> MicroBatch:
     shared_Q = leading.prompt_S - 1
     prompt_P = torch.arange(len(groups)).repeat_interleave(torch.tensor([len(group) for group in groups]))
     shared_P, rest_P = shared_Q[prompt_P], part.completion_S
-    input_ids_QK = right_padded(leading.token_ids_L[ranges(starts(leading.length_S), shared_Q)], shared_Q)
-    input_ids_PL = right_padded(part.token_ids_L[ranges(starts(part.length_S) + shared_P, rest_P)], rest_P)
-    (rows, width), ragged = input_ids_PL.shape, bool((shared_Q != shared_Q[0]).any())
     return MicroBatch.of(
         part,
         indices_P,
         "prefix",
-        input_ids_PL=input_ids_PL,
-        predicting_M=ranges(torch.arange(rows) * width, part.completion_S),
+        input_ids_PL=part.token_ids_L[ranges(starts(part.length_S) + shared_P, rest_P)][None],
+        position_ids_PL=ranges(shared_P, rest_P)[None],
+        ragged=Ragged.of(rest_P),
+        # A row's input is as long as its completion, whose tokens it predicts one by one.
+        predicting_M=torch.arange(int(rest_P.sum())),
         prefix=Prefix(
-            input_ids_QK=input_ids_QK,
+            input_ids_1K=leading.token_ids_L[ranges(starts(leading.length_S), shared_Q)][None],
+            position_ids_1K=ranges(torch.zeros_like(shared_Q), shared_Q)[None],
+            ragged=Ragged.of(shared_Q),
             prompt_P=prompt_P,
-            seen_PL=_seen(shared_P, input_ids_QK.shape[1], width) if ragged else None,
-            position_ids_PL=_positions(shared_P, rest_P, width) if ragged else None,
+            shared_P=shared_P[:1] if bool((shared_Q == shared_Q[0]).all()) else shared_P,
         ),
     )
-
-
-def _positions(shared_P: Tensor, rest_P: Tensor, width: int) -> Tensor:
-    """Pads stay at their row's last position: a model may have no other, or another rope for all rows past one."""
-    return shared_P[:, None] + torch.minimum(torch.arange(width), rest_P[:, None] - 1)
-
-
-def _seen(shared_P: Tensor, longest: int, width: int) -> Tensor:
-    """All but the pads that stand between a shorter prompt and its rows. b[P, longest + width]."""
-    place_L = torch.arange(longest + width)
-    return (place_L < shared_P[:, None]) | (place_L >= longest)
 
 
 def shared_prompts(sequences: Sequences, indices: Sequence[int]) -> list[list[int]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from unigrad.batch import Costs, Layout, MicroBatch, Sequences, micro_batch_of
-from unigrad.policy import transformers_api
+from unigrad.policy import ragged_attention, transformers_api
 
 if TYPE_CHECKING:
     from unigrad.policy.policy import Policy, TokenStatistics
@@ -46,9 +46,14 @@ def _candidates(policy: Policy) -> list[Layout]:
         return []
     if policy.first_position:
         return []
-    # Checkpointed layers keep no keys and values.
-    shares = transformers_api.cache_argument(model) is not None and not policy.gradient_checkpointing
-    return ["packed", "prefix"] if shares else ["packed"]
+    candidates: list[Layout] = []
+    if ragged_attention.takes_ragged_rows(model) or transformers_api.packs_without_a_mask(model):
+        candidates.append("packed")
+    # Checkpointed layers keep no keys and values; and behind prompts it is torch's attention, with any kernel.
+    keeps = transformers_api.cache_argument(model) is not None and not policy.gradient_checkpointing
+    if keeps and transformers_api.decoding_attention(model, None) == "sdpa":
+        candidates.append("prefix")
+    return candidates
 
 
 def _is_exact(policy: Policy, layout: Layout) -> bool:

@@ -10,14 +10,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from unigrad.batch import Costs, MicroBatch, Prefix
+from unigrad.batch import Costs, MicroBatch, Ragged
 from unigrad.config import LoraConfig
-from unigrad.policy import transformers_api
+from unigrad.policy import ragged_attention, transformers_api
 from unigrad.policy.adapter import Adapter
 from unigrad.policy.head import logit_transform
 from unigrad.policy.logprobs import token_logprobs
@@ -80,6 +81,7 @@ class Policy(nn.Module):
         self.logit_transform = logit_transform(model.config)
         self.first_position = transformers_api.first_position(model)
         transformers_api.keep_attention_caps(model)
+        ragged_attention.let_take_ragged_rows(model)
         if gradient_checkpointing:
             _enable_checkpointing(model)
             self._check_checkpointing()
@@ -226,26 +228,36 @@ class Policy(nn.Module):
 
     def _base(self, batch: MicroBatch) -> Tensor:
         if batch.prefix is not None:
-            return self._after(batch.prefix, batch.input_ids_PL)
-        return self._trunk(batch.input_ids_PL, batch.position_ids_PL)
+            return self._behind_prompts(batch)
+        return self._trunk(batch.input_ids_PL, batch.position_ids_PL, batch.ragged)
 
-    def _trunk(self, input_PL: Tensor, position_ids_PL: Tensor | None = None) -> Tensor:
+    def _trunk(self, input_PL: Tensor, position_ids_PL: Tensor | None = None, ragged: Ragged | None = None) -> Tensor:
         if position_ids_PL is None and self.first_position:
             # Else the model would leave out whatever token of a row is its pad token too.
             stop = self.first_position + input_PL.shape[1]
             position_ids_PL = torch.arange(self.first_position, stop, device=input_PL.device).expand_as(input_PL)
-        where = {} if position_ids_PL is None else {"position_ids": position_ids_PL}
-        return transformers_api.before_logits(self.model, input_ids=input_PL, use_cache=False, **where)
+        given = {} if position_ids_PL is None else {"position_ids": position_ids_PL}
+        if ragged is not None and ragged_attention.takes_ragged_rows(self.model):
+            given |= ragged_attention.arguments(ragged)
+        return transformers_api.before_logits(self.model, input_ids=input_PL, use_cache=False, **given)
 
-    def _after(self, prefix: Prefix, input_ids_PL: Tensor) -> Tensor:
+    def _behind_prompts(self, batch: MicroBatch) -> Tensor:
         """Of rows that go on from shared prompts, whose keys and values stay in the graph."""
-        cache = transformers_api.growing_cache(self.model)
+        prefix, ragged = batch.prefix, batch.ragged
+        assert prefix is not None
+        assert ragged is not None
+        cache = ragged_attention.PromptCache(len(transformers_api.growing_cache(self.model).layers), prefix)
         given = {"use_cache": True, str(transformers_api.cache_argument(self.model)): cache}
-        transformers_api.before_logits(self.model, input_ids=prefix.input_ids_QK, **given)
-        transformers_api.spread(cache, prefix.prompt_P)
-        where = {"attention_mask": prefix.seen_PL, "position_ids": prefix.position_ids_PL}
-        given |= {name: tensor for name, tensor in where.items() if tensor is not None}
-        return transformers_api.before_logits(self.model, input_ids=input_ids_PL, **given)
+
+        def hidden(input_ids_PL: Tensor, position_ids_PL: Tensor | None, **more: Any) -> Tensor:
+            where = {"input_ids": input_ids_PL, "position_ids": position_ids_PL}
+            return transformers_api.before_logits(self.model, **where, **given, **more)
+
+        with transformers_api.attention(self.model, ragged_attention.kernel()):
+            hidden(prefix.input_ids_1K, prefix.position_ids_1K, **ragged_attention.arguments(prefix.ragged))
+            cache.begin_rows(ragged)
+            seen = ragged_attention.seen_behind(prefix, ragged)
+            return hidden(batch.input_ids_PL, batch.position_ids_PL, **ragged_attention.arguments(ragged, seen))
 
     @torch.no_grad()
     def _check_checkpointing(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -119,15 +119,9 @@ def keys_and_values(cache: Cache) -> list[tuple[Tensor, Tensor]]:
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
-def spread(cache: Cache, row_P: Tensor) -> None:
-    """The cache of the rows `row_P` in place of its own, which may come several times; differentiable."""
-    for layer in cache.layers:
-        layer.keys, layer.values = layer.keys[row_P], layer.values[row_P]
-
-
 def packs_without_a_mask(model: PreTrainedModel) -> bool:
     """Whether its attention kernel takes the lengths of packed rows, where others compute a masked square."""
-    return str(model.config._attn_implementation).startswith(("flash_attention", "flex_attention"))
+    return attention_kernel(model).startswith(("flash_attention", "flex_attention"))
 
 
 def before_logits(model: PreTrainedModel, **given: Any) -> Tensor:
@@ -196,7 +190,7 @@ def caps_attention(model: PreTrainedModel) -> bool:
 
 def keep_attention_caps(model: PreTrainedModel) -> None:
     """Attention with a soft cap, and not with a kernel that leaves it out."""
-    if caps_attention(model) and model.config._attn_implementation == "sdpa":
+    if caps_attention(model) and attention_kernel(model) == "sdpa":
         model.set_attn_implementation("eager")
 
 
@@ -213,15 +207,29 @@ def decoding_attention(model: PreTrainedModel, compute_dtype: torch.dtype | None
 
 @cache
 def _register_float32_sdpa() -> None:
-    sdpa = transformers.AttentionInterface()["sdpa"]
-
     def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any) -> Any:
         with torch.autocast(query.device.type, enabled=False):
-            found, weights = sdpa(module, query.float(), key.float(), value.float(), mask, **options)
+            found, weights = sdpa()(module, query.float(), key.float(), value.float(), mask, **options)
         return found.to(query.dtype), weights
 
-    transformers.AttentionInterface.register(FLOAT32_SDPA, attend)
-    transformers.AttentionMaskInterface.register(FLOAT32_SDPA, transformers.AttentionMaskInterface()["sdpa"])
+    register_attention(FLOAT32_SDPA, attend)
+
+
+def sdpa() -> Callable[..., tuple[Tensor, Any]]:
+    """transformers' way to torch's own attention: of a module, its query, key and value and a mask."""
+    found: Callable[..., tuple[Tensor, Any]] = transformers.AttentionInterface()["sdpa"]
+    return found
+
+
+def register_attention(name: str, attend: Callable[..., tuple[Tensor, Any]]) -> None:
+    """A model may attend with `attend`, which is called as `sdpa` is, by this name."""
+    transformers.AttentionInterface.register(name, attend)
+    transformers.AttentionMaskInterface.register(name, transformers.AttentionMaskInterface()["sdpa"])
+
+
+def attention_kernel(model: PreTrainedModel) -> str:
+    """Which one the model computes its attention with, as `from_pretrained` names it."""
+    return str(model.config._attn_implementation)
 
 
 def share_keys_under_masks() -> None:
@@ -233,12 +241,14 @@ def share_keys_under_masks() -> None:
 @contextmanager
 def attention(model: PreTrainedModel, kernel: str) -> Iterator[None]:
     """The model attends with `kernel`, as `from_pretrained` names it, and afterwards with the one it had."""
-    before = model.config._attn_implementation
-    model.set_attn_implementation(kernel)
+    before = attention_kernel(model)
+    if kernel != before:
+        model.set_attn_implementation(kernel)
     try:
         yield
     finally:
-        model.set_attn_implementation(before)
+        if kernel != before:
+            model.set_attn_implementation(before)
 
 
 def enable_activation_checkpointing(model: PreTrainedModel) -> None:

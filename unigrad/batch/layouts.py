@@ -101,7 +101,7 @@ def _shared(
     each_cost = 0.0
     for places in micro_batches(rows, token_budget):
         lengths = [rows[place] for place in places]
-        each_cost += (_packed_cost if _packs(costs, lengths) else _padded_cost)(costs, lengths)
+        each_cost += _packed_cost(costs, lengths) if _packs(costs, lengths) else _padded_cost(costs, lengths)
     if shared_cost >= each_cost:
         return [], list(indices)
     return batches, [index for index in indices if index not in together]

@@ -38,7 +38,7 @@ def right_padded(ids_N: Tensor, length_P: Tensor) -> Tensor:
     that no position that counts sees it. i[P, longest]."""
     width = int(length_P.max())
     # Not 0: where that is the pad token its embedding may be zero, and a norm's gradient there is 0·∞.
-    ids_PL = ids_N.new_full((len(length_P), width), int(ids_N[0]) if len(ids_N) else 0)
+    ids_PL = ids_N.new_full((len(length_P), width), int(ids_N[0]))
     ids_PL[torch.arange(width) < length_P[:, None]] = ids_N
     return ids_PL
 

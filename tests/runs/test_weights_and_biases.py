@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 import subprocess
@@ -67,7 +68,10 @@ def test_where_it_is_missing_the_run_does_not_start(
     spec: ModuleSpec | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A folder `wandb` in the working directory is no package."""
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *package: spec if name == "wandb" else found(name, *package)
+    )
     with pytest.raises(ConfigError, match="wandb is not installed"):
         check_installed()
     assert main(["train", "tiny-hpt", "--train.wandb", "true", "--output_dir", str(tmp_path / "run")]) == 2

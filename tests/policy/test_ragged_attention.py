@@ -43,7 +43,7 @@ def alone(query: Tensor, key: Tensor, value: Tensor, groups: int, behind: int = 
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, groups: int, **given: Any) -> Tensor:
-    kernel = transformers_api.transformers.AttentionInterface()[ragged_attention.kernel()]
+    kernel = transformers_api.transformers.AttentionInterface()[ragged_attention.KERNEL]
     # In place of a mask what a model is given for one.
     found: Tensor = kernel(
         Module(groups), query, key, value, given.pop("attention_mask"), dropout=0.0, scaling=0.4, **given

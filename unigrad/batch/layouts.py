@@ -70,8 +70,8 @@ def _packs(costs: Costs, lengths: Sequence[int]) -> bool:
 
 
 def _packed_cost(costs: Costs, lengths: Sequence[int]) -> float:
-    exact = sum(each * each for each in lengths) / 2
-    return costs.of(sum(lengths), exact if costs.packs_exactly else _causal_pairs(lengths))
+    pairs = sum(each * each for each in lengths) / 2 if costs.packs_exactly else _causal_pairs(lengths)
+    return costs.of(sum(lengths), pairs)
 
 
 def _padded_cost(costs: Costs, lengths: Sequence[int]) -> float:

@@ -246,14 +246,15 @@ class Policy(nn.Module):
         prefix, ragged = batch.prefix, batch.ragged
         assert prefix is not None
         assert ragged is not None
-        cache = ragged_attention.PromptCache(len(transformers_api.growing_cache(self.model).layers), prefix)
+        cache = ragged_attention.PromptCache(len(transformers_api.keeping_layers(self.model)), prefix)
         given = {"use_cache": True, str(transformers_api.cache_argument(self.model)): cache}
 
         def hidden(input_ids_PL: Tensor, position_ids_PL: Tensor | None, **more: Any) -> Tensor:
-            where = {"input_ids": input_ids_PL, "position_ids": position_ids_PL}
-            return transformers_api.before_logits(self.model, **where, **given, **more)
+            return transformers_api.before_logits(
+                self.model, input_ids=input_ids_PL, position_ids=position_ids_PL, **given, **more
+            )
 
-        with transformers_api.attention(self.model, ragged_attention.kernel()):
+        with transformers_api.attention(self.model, ragged_attention.KERNEL):
             hidden(prefix.input_ids_1K, prefix.position_ids_1K, **ragged_attention.arguments(prefix.ragged))
             cache.begin_rows(ragged)
             seen = ragged_attention.seen_behind(prefix, ragged)

@@ -10,7 +10,6 @@ longest; H heads, D head size.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
@@ -45,18 +44,11 @@ class _Input:
 def let_take_ragged_rows(model: PreTrainedModel) -> None:
     """From now on the model takes what `arguments` makes, if it computed attention with torch's own kernel."""
     if transformers_api.attention_kernel(model) == "sdpa" and transformers_api.takes_any_attention(model):
-        model.set_attn_implementation(kernel())
+        model.set_attn_implementation(KERNEL)
 
 
 def takes_ragged_rows(model: PreTrainedModel) -> bool:
     return transformers_api.attention_kernel(model) == KERNEL
-
-
-@cache
-def kernel() -> str:
-    """Its name, by which transformers knows it from now on."""
-    transformers_api.register_attention(KERNEL, _attend)
-    return KERNEL
 
 
 def arguments(ragged: Ragged, seen: Tensor | None = None) -> dict[str, Any]:
@@ -129,11 +121,23 @@ def _attend(
     if key.shape[0] == 1 and key.shape[-2] == query.shape[-2]:  # no cache has them side by side
         key, value = _side_by_side(key, rows), _side_by_side(value, rows)
     found, weights = sdpa(module, _side_by_side(query, rows), key, value, mask, **options)
-    return _Flat.apply(found, rows.place_N), weights  # type: ignore[no-untyped-call]
+    return _one_after_another(found, rows), weights
+
+
+transformers_api.register_attention(KERNEL, _attend)
 
 
 def _side_by_side(flat_1HND: Tensor, ragged: Ragged) -> Tensor:
+    if ragged.rows == 1:
+        return flat_1HND
     found: Tensor = _Block.apply(flat_1HND, ragged.place_N, ragged.rows, ragged.width)  # type: ignore[no-untyped-call]
+    return found
+
+
+def _one_after_another(block_PWHD: Tensor, ragged: Ragged) -> Tensor:
+    if ragged.rows == 1:
+        return block_PWHD
+    found: Tensor = _Flat.apply(block_PWHD, ragged.place_N)  # type: ignore[no-untyped-call]
     return found
 
 

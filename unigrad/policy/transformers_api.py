@@ -13,7 +13,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +119,7 @@ def keys_and_values(cache: Cache) -> list[tuple[Tensor, Tensor]]:
 
 
 def packs_without_a_mask(model: PreTrainedModel) -> bool:
-    """Whether its attention kernel takes the lengths of packed rows, where others compute a masked square."""
+    """Whether its attention kernel takes the lengths of packed rows, where others have them filled up."""
     return attention_kernel(model).startswith(("flash_attention", "flex_attention"))
 
 
@@ -199,20 +198,13 @@ def decoding_attention(model: PreTrainedModel, compute_dtype: torch.dtype | None
     torch's own, unless the model has what that leaves out (soft caps, sinks)."""
     if not model._supports_sdpa or caps_attention(model):
         return "eager"
-    if compute_dtype is None or model.device.type != "cpu":
-        return "sdpa"
-    _register_float32_sdpa()
-    return FLOAT32_SDPA
+    return "sdpa" if compute_dtype is None or model.device.type != "cpu" else FLOAT32_SDPA
 
 
-@cache
-def _register_float32_sdpa() -> None:
-    def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any) -> Any:
-        with torch.autocast(query.device.type, enabled=False):
-            found, weights = sdpa()(module, query.float(), key.float(), value.float(), mask, **options)
-        return found.to(query.dtype), weights
-
-    register_attention(FLOAT32_SDPA, attend)
+def _float32_sdpa(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any) -> Any:
+    with torch.autocast(query.device.type, enabled=False):
+        found, weights = sdpa()(module, query.float(), key.float(), value.float(), mask, **options)
+    return found.to(query.dtype), weights
 
 
 def sdpa() -> Callable[..., tuple[Tensor, Any]]:
@@ -225,6 +217,9 @@ def register_attention(name: str, attend: Callable[..., tuple[Tensor, Any]]) -> 
     """A model may attend with `attend`, which is called as `sdpa` is, by this name."""
     transformers.AttentionInterface.register(name, attend)
     transformers.AttentionMaskInterface.register(name, transformers.AttentionMaskInterface()["sdpa"])
+
+
+register_attention(FLOAT32_SDPA, _float32_sdpa)
 
 
 def attention_kernel(model: PreTrainedModel) -> str:
@@ -242,13 +237,14 @@ def share_keys_under_masks() -> None:
 def attention(model: PreTrainedModel, kernel: str) -> Iterator[None]:
     """The model attends with `kernel`, as `from_pretrained` names it, and afterwards with the one it had."""
     before = attention_kernel(model)
-    if kernel != before:
-        model.set_attn_implementation(kernel)
+    if kernel == before:
+        yield
+        return
+    model.set_attn_implementation(kernel)
     try:
         yield
     finally:
-        if kernel != before:
-            model.set_attn_implementation(before)
+        model.set_attn_implementation(before)
 
 
 def enable_activation_checkpointing(model: PreTrainedModel) -> None:

@@ -60,7 +60,7 @@ class Metric(StrEnum):
     TOKENS_GENERATED = "tokens/generated", "sampled"
     TOKENS_TRAINED = "tokens/trained", "in a forward and backward"
     TOKENS_SKIPPED = "tokens/skipped", "of weight 0: of rows that are not computed, and those that the head leaves out"
-    TOKENS_COMPUTED = "tokens/computed", "of the updates' forward passes, a shared prompt once; pads, but attention's"
+    TOKENS_COMPUTED = "tokens/computed", "of the updates' forward passes: a shared prompt once, pads except attention's"
     TIME_ROLLOUT = "time/rollout", "seconds of sampling"
     TIME_VERIFY = "time/verify", "seconds of scoring"
     TIME_TRAIN = "time/train", "seconds from the decisions to the last update"
